@@ -1,0 +1,141 @@
+//! The header of a Kafka record batch, version 2: the only part of a record set that the engine reads.
+//!
+//! Bytes are Kafka's own, big endian; `base_offset` and `partition_leader_epoch` lie outside the batch's checksum, so the
+//! owner sets them without touching the payload (`DefaultRecordBatch.java`).
+
+use crate::checksum::crc32c;
+
+/// Bytes before the first record.
+pub const HEADER_BYTES: usize = 61;
+/// Bytes that `batch_length` does not count: base offset and itself.
+pub const LENGTH_OVERHEAD_BYTES: usize = 12;
+/// Where the checksum's cover begins: the attributes.
+pub const CHECKSUM_FROM: usize = 21;
+/// The only magic that is served.
+pub const MAGIC: u8 = 2;
+/// `producer_id` of a batch that is not idempotent.
+pub const NO_PRODUCER: i64 = -1;
+
+/// A record batch's header as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub base_offset: i64,
+    /// The whole batch, this header included.
+    pub bytes: u32,
+    pub leader_epoch: i32,
+    pub magic: u8,
+    pub crc: u32,
+    pub attributes: i16,
+    pub last_offset_delta: i32,
+    pub base_timestamp: i64,
+    pub max_timestamp: i64,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub records_count: i32,
+}
+
+impl BatchHeader {
+    /// Reads a header. `None` if there are too few bytes or the length is one that no batch can have.
+    pub fn parse(bytes: &[u8]) -> Option<BatchHeader> {
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+        let length = i32::from_be_bytes(field(header, 8));
+        let whole = u32::try_from(length)
+            .ok()?
+            .checked_add(LENGTH_OVERHEAD_BYTES as u32)?;
+        if (whole as usize) < HEADER_BYTES {
+            return None;
+        }
+        let [magic] = field(header, 16);
+        Some(BatchHeader {
+            base_offset: i64::from_be_bytes(field(header, 0)),
+            bytes: whole,
+            leader_epoch: i32::from_be_bytes(field(header, 12)),
+            magic,
+            crc: u32::from_be_bytes(field(header, 17)),
+            attributes: i16::from_be_bytes(field(header, 21)),
+            last_offset_delta: i32::from_be_bytes(field(header, 23)),
+            base_timestamp: i64::from_be_bytes(field(header, 27)),
+            max_timestamp: i64::from_be_bytes(field(header, 35)),
+            producer_id: i64::from_be_bytes(field(header, 43)),
+            producer_epoch: i16::from_be_bytes(field(header, 51)),
+            base_sequence: i32::from_be_bytes(field(header, 53)),
+            records_count: i32::from_be_bytes(field(header, 57)),
+        })
+    }
+
+    /// The offset after the batch's last.
+    pub fn end_offset(&self) -> i64 {
+        self.base_offset
+            .saturating_add(i64::from(self.last_offset_delta))
+            .saturating_add(1)
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.attributes & 0x20 != 0
+    }
+
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & 0x10 != 0
+    }
+
+    pub fn is_log_append_time(&self) -> bool {
+        self.attributes & 0x08 != 0
+    }
+
+    /// 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd; 5 to 7 are not defined.
+    pub fn codec(&self) -> u8 {
+        (self.attributes & 0x07) as u8
+    }
+}
+
+fn field<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    header
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .expect("every field lies inside the header")
+}
+
+/// Whether the batch's own checksum fits its bytes; `batch` is one whole batch.
+pub fn checksum_fits(batch: &[u8], header: &BatchHeader) -> bool {
+    batch
+        .get(CHECKSUM_FROM..header.bytes as usize)
+        .is_some_and(|covered| crc32c(covered) == header.crc)
+}
+
+/// Sets what the leader assigns: 12 bytes outside the checksum. `head` begins with the batch.
+pub fn assign(head: &mut [u8], base_offset: i64, leader_epoch: i32) {
+    if let Some(place) = head.first_chunk_mut::<8>() {
+        *place = base_offset.to_be_bytes();
+    }
+    if let Some(place) = head
+        .get_mut(12..)
+        .and_then(|rest| rest.first_chunk_mut::<4>())
+    {
+        *place = leader_epoch.to_be_bytes();
+    }
+}
+
+/// Sets the log append time of a whole batch and its checksum anew (`message.timestamp.type=LogAppendTime`).
+pub fn assign_log_append_time(batch: &mut [u8], wall_ms: i64) {
+    let Some(attributes) = batch.get(22).copied() else {
+        return;
+    };
+    if let Some(low) = batch.get_mut(22) {
+        *low = attributes | 0x08;
+    }
+    if let Some(place) = batch
+        .get_mut(35..)
+        .and_then(|rest| rest.first_chunk_mut::<8>())
+    {
+        *place = wall_ms.to_be_bytes();
+    }
+    let crc = batch.get(CHECKSUM_FROM..).map(crc32c).unwrap_or_default();
+    if let Some(place) = batch
+        .get_mut(17..)
+        .and_then(|rest| rest.first_chunk_mut::<4>())
+    {
+        *place = crc.to_be_bytes();
+    }
+}

@@ -1,0 +1,15 @@
+//! Watershed's storage engine: one pinned core owns its partitions, its journal, its memory and its connections.
+//!
+//! Everything outside `io` is a *machine*: a plain struct whose methods take inputs and the time, change state
+//! synchronously and return effects as data. A machine never sees a file, a socket, a clock, a random source or a future.
+//! Modules may import those listed before them, never those after:
+//! `units limits error checksum batch` → machines → `io`.
+
+pub mod batch;
+pub mod checksum;
+pub mod error;
+pub mod limits;
+pub mod units;
+
+#[cfg(feature = "io")]
+pub mod io;
