@@ -8,6 +8,8 @@
 pub mod batch;
 pub mod checksum;
 pub mod error;
+pub mod journal;
+mod le;
 pub mod limits;
 pub mod units;
 
