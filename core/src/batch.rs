@@ -40,9 +40,7 @@ impl BatchHeader {
     pub fn parse(bytes: &[u8]) -> Option<BatchHeader> {
         let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
         let length = i32::from_be_bytes(field(header, 8));
-        let whole = u32::try_from(length)
-            .ok()?
-            .checked_add(LENGTH_OVERHEAD_BYTES as u32)?;
+        let whole = u32::try_from(length).ok()?.checked_add(LENGTH_OVERHEAD_BYTES as u32)?;
         if (whole as usize) < HEADER_BYTES {
             return None;
         }
@@ -66,9 +64,7 @@ impl BatchHeader {
 
     /// The offset after the batch's last.
     pub fn end_offset(&self) -> i64 {
-        self.base_offset
-            .saturating_add(i64::from(self.last_offset_delta))
-            .saturating_add(1)
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta)).saturating_add(1)
     }
 
     pub fn is_control(&self) -> bool {
@@ -90,18 +86,12 @@ impl BatchHeader {
 }
 
 fn field<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
-    header
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .expect("every field lies inside the header")
+    header.get(at..).and_then(|rest| rest.first_chunk()).copied().expect("every field lies inside the header")
 }
 
 /// Whether the batch's own checksum fits its bytes; `batch` is one whole batch.
 pub fn checksum_fits(batch: &[u8], header: &BatchHeader) -> bool {
-    batch
-        .get(CHECKSUM_FROM..header.bytes as usize)
-        .is_some_and(|covered| crc32c(covered) == header.crc)
+    batch.get(CHECKSUM_FROM..header.bytes as usize).is_some_and(|covered| crc32c(covered) == header.crc)
 }
 
 /// Sets what the leader assigns: 12 bytes outside the checksum. `head` begins with the batch.
@@ -109,10 +99,7 @@ pub fn assign(head: &mut [u8], base_offset: i64, leader_epoch: i32) {
     if let Some(place) = head.first_chunk_mut::<8>() {
         *place = base_offset.to_be_bytes();
     }
-    if let Some(place) = head
-        .get_mut(12..)
-        .and_then(|rest| rest.first_chunk_mut::<4>())
-    {
+    if let Some(place) = head.get_mut(12..).and_then(|rest| rest.first_chunk_mut::<4>()) {
         *place = leader_epoch.to_be_bytes();
     }
 }
@@ -125,17 +112,11 @@ pub fn assign_log_append_time(batch: &mut [u8], wall_ms: i64) {
     if let Some(low) = batch.get_mut(22) {
         *low = attributes | 0x08;
     }
-    if let Some(place) = batch
-        .get_mut(35..)
-        .and_then(|rest| rest.first_chunk_mut::<8>())
-    {
+    if let Some(place) = batch.get_mut(35..).and_then(|rest| rest.first_chunk_mut::<8>()) {
         *place = wall_ms.to_be_bytes();
     }
     let crc = batch.get(CHECKSUM_FROM..).map(crc32c).unwrap_or_default();
-    if let Some(place) = batch
-        .get_mut(17..)
-        .and_then(|rest| rest.first_chunk_mut::<4>())
-    {
+    if let Some(place) = batch.get_mut(17..).and_then(|rest| rest.first_chunk_mut::<4>()) {
         *place = crc.to_be_bytes();
     }
 }

@@ -32,33 +32,17 @@ pub enum Refusal {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
     #[error("{operation} of {file} at {position}: {cause}")]
-    Io {
-        operation: &'static str,
-        file: String,
-        position: u64,
-        cause: String,
-    },
+    Io { operation: &'static str, file: String, position: u64, cause: String },
     #[error("{file} is damaged at {position}: {what}")]
-    Corrupt {
-        file: String,
-        position: u64,
-        what: &'static str,
-    },
+    Corrupt { file: String, position: u64, what: &'static str },
     #[error("no space left for {what}")]
     NoSpace { what: &'static str },
     #[error("{partition} failed closed: {what}")]
-    Closed {
-        partition: TopicPartition,
-        what: &'static str,
-    },
+    Closed { partition: TopicPartition, what: &'static str },
     #[error(
         "format version {found} of {file} is not one that this version reads ({known}); start the version that wrote it"
     )]
-    Version {
-        file: String,
-        found: u32,
-        known: u32,
-    },
+    Version { file: String, found: u32, known: u32 },
     #[error("{0}")]
     Refused(String),
 }

@@ -40,20 +40,12 @@ impl TopicId {
 impl fmt::Display for TopicId {
     /// URL-safe base64 without padding, as Kafka prints ids.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let bits = u128::from_be_bytes(self.0);
         for place in 0..22u32 {
             // 128 bits are 21 sextets and 2 bits, which the last character carries in its upper end.
-            let sextet = if place == 21 {
-                (bits << 4) & 0x30
-            } else {
-                bits >> (122 - 6 * place)
-            };
-            let letter = ALPHABET
-                .get((sextet & 0x3f) as usize)
-                .copied()
-                .unwrap_or(b'?');
+            let sextet = if place == 21 { (bits << 4) & 0x30 } else { bits >> (122 - 6 * place) };
+            let letter = ALPHABET.get((sextet & 0x3f) as usize).copied().unwrap_or(b'?');
             write!(f, "{}", letter as char)?;
         }
         Ok(())
@@ -115,18 +107,12 @@ mod tests {
 
     #[test]
     fn prints_ids_as_kafka_does() {
-        assert_eq!(
-            TopicId::CLUSTER_METADATA.to_string(),
-            "AAAAAAAAAAAAAAAAAAAAAQ"
-        );
+        assert_eq!(TopicId::CLUSTER_METADATA.to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!(TopicId([0xff; 16]).to_string(), "_____________________w");
     }
 
     #[test]
     fn rounds_to_whole_blocks() {
-        assert_eq!(
-            (block_ceil(1), block_ceil(4096), block_floor(4097)),
-            (4096, 4096, 4096)
-        );
+        assert_eq!((block_ceil(1), block_ceil(4096), block_floor(4097)), (4096, 4096, 4096));
     }
 }
