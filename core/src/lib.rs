@@ -15,3 +15,5 @@ pub mod units;
 
 #[cfg(feature = "io")]
 pub mod io;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
