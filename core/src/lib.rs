@@ -11,6 +11,7 @@ pub mod error;
 pub mod journal;
 mod le;
 pub mod limits;
+pub mod partition;
 pub mod units;
 
 #[cfg(feature = "io")]
