@@ -1,0 +1,38 @@
+//! Admin HTTP: `/live`, `/ready`, `/metrics` and `/version` on one ordinary thread with tokio, and the process's signals.
+//!
+//! It talks to the shards by messages only and never waits longer than [`SCRAPE_WAIT`] for one of them. It changes
+//! nothing but the [`Shutdown`] that a signal asks for. A failure of this thread never stops the log.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::lifecycle::{Readiness, Shutdown};
+use crate::metrics::ShardMetrics;
+
+/// How long a scrape waits for a shard; one that is late is missing from this scrape, and counted.
+pub const SCRAPE_WAIT: Duration = Duration::from_secs(1);
+
+/// Asks every shard for a copy of its counters: one receiver per shard, answered by message at the shard's leisure.
+pub type Scrape = Box<dyn Fn() -> Vec<oneshot::Receiver<Box<ShardMetrics>>> + Send + Sync>;
+
+/// What the admin thread may see.
+#[derive(Clone)]
+pub struct AdminState {
+    pub readiness: Readiness,
+    pub shutdown: Shutdown,
+    scrape: Arc<OnceLock<Scrape>>,
+}
+
+impl AdminState {
+    /// Nothing to scrape yet.
+    pub fn new(readiness: Readiness, shutdown: Shutdown) -> AdminState {
+        AdminState { readiness, shutdown, scrape: Arc::default() }
+    }
+
+    /// Gives the shards' scrape; the first one stays.
+    pub fn set_scrape(&self, scrape: Scrape) {
+        let _ = self.scrape.set(scrape);
+    }
+}

@@ -1,0 +1,130 @@
+//! Settings: everything a start is told, parsed once into an immutable [`Settings`] that knows where each value came from.
+//!
+//! Layers, the later wins: defaults, the file of `--config`, `--set key=value`, flags. Nothing here opens a socket or
+//! writes a file, and nothing is guessed: an unknown key, a bad unit or a setting without effect is an error that names
+//! its place and, where one is close, the name that was meant.
+
+mod cores;
+mod file;
+mod kafka;
+mod listeners;
+mod memory;
+mod names;
+mod quantity;
+mod resolve;
+mod source;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use cores::Cores;
+pub use listeners::HostPort;
+pub use memory::MEMORY_BYTES_MIN;
+pub use names::{Key, nearest};
+pub use quantity::{parse_bytes, parse_duration_ms};
+pub use resolve::{Asked, Machine, resolve};
+pub use source::{Given, Source};
+
+/// The form of the log on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+/// What one start of the broker runs with. Immutable: a change needs a new start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    /// Where Kafka clients connect to; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// What Metadata tells clients to connect to; `None`: see [`Settings::advertised`].
+    pub advertise: Option<HostPort>,
+    /// The admin HTTP address; `None` when switched off.
+    pub admin: Option<SocketAddr>,
+    /// The shards and where they run.
+    pub cores: Cores,
+    /// The budget of the whole process, to be split over shards and pools.
+    pub memory_bytes: u64,
+    pub node_id: i32,
+    /// Plaintext off loopback was asked for.
+    pub insecure: bool,
+    pub log_format: LogFormat,
+    /// A level (`info`) or directives of tracing (`info,watershed_core=debug`); checked.
+    pub log_level: String,
+    /// Kafka's broker properties that were given, by Kafka's name; defaults are those of the catalog's table.
+    pub kafka: BTreeMap<String, Given>,
+    /// What the operator should know before the first request; printed at the start.
+    pub warnings: Vec<String>,
+    sources: BTreeMap<Key, Source>,
+}
+
+impl Settings {
+    /// Where the value of `key` came from.
+    pub fn source(&self, key: Key) -> &Source {
+        self.sources.get(&key).unwrap_or(&Source::Default)
+    }
+
+    /// The address that clients are told, given the one that was bound: `--advertise`, else the bound address, with this
+    /// machine's host name in place of a wildcard.
+    pub fn advertised(&self, bound: SocketAddr) -> HostPort {
+        match &self.advertise {
+            Some(given) if given.port != 0 => given.clone(),
+            Some(given) => HostPort { host: given.host.clone(), port: bound.port() },
+            None => HostPort::of_bound(bound),
+        }
+    }
+
+    /// Every setting as `watershed-broker settings` prints it: name, value, source.
+    pub fn rows(&self) -> Vec<Row> {
+        let own = Key::ALL.iter().map(|&key| Row {
+            name: key.name().to_owned(),
+            value: self.shown(key),
+            source: self.source(key).clone(),
+        });
+        let kafka = self.kafka.iter().map(|(name, given)| Row {
+            name: name.clone(),
+            value: given.value.clone(),
+            source: given.source.clone(),
+        });
+        own.chain(kafka).collect()
+    }
+
+    fn shown(&self, key: Key) -> String {
+        match key {
+            Key::DataDir => self.data_dir.display().to_string(),
+            Key::Listen => self.listen.to_string(),
+            Key::Advertise => self.advertised(self.listen).to_string(),
+            Key::Admin => self.admin.map_or_else(|| "none".to_owned(), |at| at.to_string()),
+            Key::Cores => self.cores.to_string(),
+            Key::Memory => quantity::show_bytes(self.memory_bytes),
+            Key::NodeId => self.node_id.to_string(),
+            Key::Insecure => self.insecure.to_string(),
+            Key::LogFormat => match self.log_format {
+                LogFormat::Human => "human".to_owned(),
+                LogFormat::Json => "json".to_owned(),
+            },
+            Key::LogLevel => self.log_level.clone(),
+        }
+    }
+}
+
+/// One line of `watershed-broker settings`.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub name: String,
+    pub value: String,
+    pub source: Source,
+}
+
+/// Settings that cannot be: one sentence with the place of each mistake.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct SettingsError(pub Vec<String>);
+
+impl SettingsError {
+    pub(crate) fn one(message: impl Into<String>) -> SettingsError {
+        SettingsError(vec![message.into()])
+    }
+}
