@@ -8,6 +8,7 @@
 
 pub mod entry;
 pub mod frame;
+pub mod replay;
 pub mod ring;
 
 use std::collections::{BTreeSet, VecDeque};

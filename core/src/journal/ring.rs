@@ -25,7 +25,7 @@ pub struct Ring {
 impl Ring {
     /// A ring of `files_count` files with `head` where the next frame goes and `tail` the oldest needed byte.
     pub fn new(file_bytes: u64, files_count: u32, head: RingPoint, tail: RingPoint) -> Ring {
-        assert!(files_count > 0 && file_bytes % BLOCK_BYTES == 0 && file_bytes > 0);
+        assert!(files_count > 0 && file_bytes.is_multiple_of(BLOCK_BYTES) && file_bytes > 0);
         assert!(head.slot < files_count && tail.slot < files_count);
         Ring {
             file_bytes,
