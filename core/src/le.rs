@@ -4,19 +4,12 @@
 
 /// Writes `value` at `at`.
 pub(crate) fn put<const N: usize>(record: &mut [u8], at: usize, value: [u8; N]) {
-    *record
-        .get_mut(at..)
-        .and_then(|rest| rest.first_chunk_mut())
-        .expect("every field lies inside its record") = value;
+    *record.get_mut(at..).and_then(|rest| rest.first_chunk_mut()).expect("every field lies inside its record") = value;
 }
 
 /// Reads the `N` bytes at `at`.
 pub(crate) fn get<const N: usize>(record: &[u8], at: usize) -> [u8; N] {
-    record
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .expect("every field lies inside its record")
+    record.get(at..).and_then(|rest| rest.first_chunk()).copied().expect("every field lies inside its record")
 }
 
 pub(crate) fn get_u32(record: &[u8], at: usize) -> u32 {

@@ -8,8 +8,7 @@ use watershed_core::checksum::crc32c;
 use watershed_core::journal::frame::{FrameHeader, FramePlace};
 use watershed_core::journal::replay::{Damage, Replay, ReplayEnd, ReplayStart, Step};
 use watershed_core::journal::{
-    Append, Change, Entry, FramePlan, Journal, JournalConfig, JournalPoint, Payload, Place, Quota,
-    RingPoint,
+    Append, Change, Entry, FramePlan, Journal, JournalConfig, JournalPoint, Payload, Place, Quota, RingPoint,
 };
 use watershed_core::units::{BLOCK_BYTES, FileId, JournalId, Now, Stamp, TopicId, TopicPartition};
 
@@ -31,10 +30,7 @@ fn config() -> JournalConfig {
 }
 
 fn target(partition: i32) -> TopicPartition {
-    TopicPartition {
-        topic: TopicId([9; 16]),
-        partition,
-    }
+    TopicPartition { topic: TopicId([9; 16]), partition }
 }
 
 fn append(length: u32, place: Place) -> Entry {
@@ -48,34 +44,20 @@ fn append(length: u32, place: Place) -> Entry {
         max_timestamp: 5,
         place,
     });
-    Entry {
-        target: target(1),
-        change,
-    }
+    Entry { target: target(1), change }
 }
 
 fn reference() -> Entry {
-    append(
-        200_000,
-        Place::Segment {
-            file: FileId(3),
-            checksum: 77,
-        },
-    )
+    append(200_000, Place::Segment { file: FileId(3), checksum: 77 })
 }
 
 fn control() -> Entry {
-    Entry {
-        target: target(2),
-        change: Change::LogStart { offset: 3 },
-    }
+    Entry { target: target(2), change: Change::LogStart { offset: 3 } }
 }
 
 /// The bytes of a run, known by its stamp.
 fn bytes_of(stamp: Stamp, length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|at| (stamp.0 as usize * 31 + at * 7) as u8)
-        .collect()
+    (0..length).map(|at| (stamp.0 as usize * 31 + at * 7) as u8).collect()
 }
 
 /// What a walk found.
@@ -93,11 +75,7 @@ impl Found {
     }
 
     fn stamps(&self) -> Vec<u64> {
-        self.frames
-            .values()
-            .flatten()
-            .map(|(stamp, _)| stamp.0)
-            .collect()
+        self.frames.values().flatten().map(|(stamp, _)| stamp.0).collect()
     }
 }
 
@@ -110,27 +88,15 @@ struct Rig {
 impl Rig {
     fn new(files_count: usize) -> Rig {
         let files = vec![vec![0; FILE_BYTES as usize]; files_count];
-        let mut rig = Rig {
-            files,
-            journal: Journal::create(config(), ID, 1, files_count as u32),
-        };
+        let mut rig = Rig { files, journal: Journal::create(config(), ID, 1, files_count as u32) };
         assert!(!rig.journal.barrier_durable());
         rig.commit();
-        assert!(
-            rig.journal.barrier_durable(),
-            "the barrier goes out without a push"
-        );
+        assert!(rig.journal.barrier_durable(), "the barrier goes out without a push");
         rig
     }
 
     fn push(&mut self, entry: Entry) -> Stamp {
-        self.journal.push(
-            entry,
-            Now {
-                monotonic_us: 1,
-                wall_ms: 1234,
-            },
-        )
+        self.journal.push(entry, Now { monotonic_us: 1, wall_ms: 1234 })
     }
 
     /// Plans and encodes what may go out now.
@@ -138,10 +104,9 @@ impl Rig {
         let mut frames = Vec::new();
         while let Some(plan) = self.journal.next_frame() {
             let mut bytes = vec![0xee; plan.length as usize];
-            self.journal
-                .encode_frame(&plan, &mut bytes, |index, place| {
-                    place.copy_from_slice(&bytes_of(plan.entries[index].0, place.len()));
-                });
+            self.journal.encode_frame(&plan, &mut bytes, |index, place| {
+                place.copy_from_slice(&bytes_of(plan.entries[index].0, place.len()));
+            });
             frames.push((plan, bytes));
         }
         frames
@@ -199,16 +164,11 @@ impl Rig {
                     Step::Frame(frame) => {
                         for entry in &frame.entries {
                             if let Payload::Inline(range) = &entry.payload {
-                                assert_eq!(
-                                    bytes[range.clone()],
-                                    bytes_of(entry.stamp, range.len())
-                                );
+                                assert_eq!(bytes[range.clone()], bytes_of(entry.stamp, range.len()));
                             }
                         }
                         let entries = frame.entries.iter().map(|entry| (entry.stamp, entry.entry));
-                        found
-                            .frames
-                            .insert(frame.header.sequence, entries.collect());
+                        found.frames.insert(frame.header.sequence, entries.collect());
                     }
                     Step::Corrupt(damage) => found.damage.push(damage),
                     Step::End(end) => found.end = Some(end),
@@ -223,14 +183,7 @@ impl Rig {
         let found = self.replay(point);
         let run = self.journal.run() + 1;
         let files_count = self.files.len() as u32;
-        self.journal = Journal::resume(
-            config(),
-            ID,
-            run,
-            found.end().point,
-            point.ring_point(),
-            files_count,
-        );
+        self.journal = Journal::resume(config(), ID, run, found.end().point, point.ring_point(), files_count);
         found
     }
 }
@@ -249,10 +202,7 @@ fn a_ring_that_wraps_ten_times_replays_what_was_kept() {
                 rig.push(append(100 + 700 * small, Place::Inline));
             }
             let plan = rig.commit_run(1 + (round * 2711) % 9000);
-            let here = RingPoint {
-                slot: plan.slot,
-                position: plan.position,
-            };
+            let here = RingPoint { slot: plan.slot, position: plan.position };
             laps += u32::from(here < last_slot_point);
             last_slot_point = here;
             expected.extend(first..=rig.journal.last_stamp().0);
@@ -280,49 +230,18 @@ fn frames_of_an_earlier_lap_and_misplaced_frames_never_decode_as_the_next() {
         let plan = rig.commit_run(9000);
         let point = rig.journal.point();
         rig.journal.release(point.ring_point());
-        let here = RingPoint {
-            slot: plan.slot,
-            position: plan.position,
-        };
+        let here = RingPoint { slot: plan.slot, position: plan.position };
         laps += u32::from(here < last);
         last = here;
     }
     let head = rig.journal.point();
-    let place = FramePlace {
-        journal: ID,
-        slot: head.slot,
-        position: head.position,
-    };
+    let place = FramePlace { journal: ID, slot: head.slot, position: head.position };
     let behind = &rig.files[head.slot as usize][head.position as usize..];
-    assert!(
-        FrameHeader::decode(behind, place).is_some(),
-        "a whole frame of the lap before lies there"
-    );
-    let moved = FramePlace {
-        position: head.position + BLOCK_BYTES,
-        ..place
-    };
+    assert!(FrameHeader::decode(behind, place).is_some(), "a whole frame of the lap before lies there");
+    let moved = FramePlace { position: head.position + BLOCK_BYTES, ..place };
     assert_eq!(FrameHeader::decode(behind, moved), None);
-    assert_eq!(
-        FrameHeader::decode(
-            behind,
-            FramePlace {
-                slot: 1 - head.slot,
-                ..place
-            }
-        ),
-        None
-    );
-    assert_eq!(
-        FrameHeader::decode(
-            behind,
-            FramePlace {
-                journal: JournalId(8),
-                ..place
-            }
-        ),
-        None
-    );
+    assert_eq!(FrameHeader::decode(behind, FramePlace { slot: 1 - head.slot, ..place }), None);
+    assert_eq!(FrameHeader::decode(behind, FramePlace { journal: JournalId(8), ..place }), None);
     let found = rig.replay(head);
     assert!(found.frames.is_empty() && found.damage.is_empty());
     assert_eq!(found.end().point, head);
@@ -342,11 +261,7 @@ fn a_tail_torn_at_any_sector_is_cut_and_never_comes_back() {
             let (behind, behind_bytes) = rig.start().pop().unwrap();
             rig.write(&behind, &behind_bytes);
             let at = cut / 2 * 512;
-            let (kept, lost) = if cut % 2 == 0 {
-                (0..at, at..bytes.len())
-            } else {
-                (at..bytes.len(), 0..at)
-            };
+            let (kept, lost) = if cut % 2 == 0 { (0..at, at..bytes.len()) } else { (at..bytes.len(), 0..at) };
             rig.place(&torn)[kept.clone()].copy_from_slice(&bytes[kept]);
             let content = 224 + length as usize;
             // Zeroes between payload and copies, and the copies themselves, carry nothing that the head does not.
@@ -401,24 +316,11 @@ fn damage_in_the_middle_is_reported_and_the_rest_goes_on() {
             panic!("one damage, not {:?}", found.damage);
         };
         assert_eq!((damage.slot, damage.position), (third.slot, third.position));
-        assert_eq!(
-            (damage.sequence, damage.sequence_end),
-            (third.sequence, third.sequence + 1)
-        );
+        assert_eq!((damage.sequence, damage.sequence_end), (third.sequence, third.sequence + 1));
         let stamps: Vec<_> = damage.entries.iter().map(|entry| entry.stamp).collect();
-        assert_eq!(
-            stamps,
-            third
-                .entries
-                .iter()
-                .map(|(stamp, _)| *stamp)
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(stamps, third.entries.iter().map(|(stamp, _)| *stamp).collect::<Vec<_>>());
         assert_eq!(damage.entries.len(), entries_count);
-        let damaged = damage
-            .entries
-            .iter()
-            .filter(|entry| entry.payload == Payload::Damaged);
+        let damaged = damage.entries.iter().filter(|entry| entry.payload == Payload::Damaged);
         assert_eq!(damaged.count(), damaged_count);
         assert!(!damage.entries_lost);
         assert_eq!(found.end().point, rig.journal.point());
@@ -433,10 +335,7 @@ fn a_frame_that_is_gone_altogether_is_damage_too() {
     assert_eq!(found.frames.len(), 5);
     assert_eq!(found.damage.len(), 1);
     assert!(found.damage[0].entries_lost && found.damage[0].entries.is_empty());
-    assert_eq!(
-        (found.damage[0].sequence, found.damage[0].sequence_end),
-        (third.sequence, third.sequence + 1)
-    );
+    assert_eq!((found.damage[0].sequence, found.damage[0].sequence_end), (third.sequence, third.sequence + 1));
     assert_eq!(found.end().point, rig.journal.point());
 }
 
@@ -464,9 +363,7 @@ fn the_anchor_proves_the_last_frames_after_a_clean_stop() {
 #[test]
 fn frames_complete_in_any_order_and_become_durable_in_theirs() {
     let mut rig = Rig::new(2);
-    let stamps: Vec<_> = (0..5)
-        .map(|_| rig.push(append(6000, Place::Inline)))
-        .collect();
+    let stamps: Vec<_> = (0..5).map(|_| rig.push(append(6000, Place::Inline))).collect();
     let frames = rig.start();
     assert_eq!(frames.len(), 4, "four in flight, the fifth waits");
     let sequences: Vec<_> = frames.iter().map(|(plan, _)| plan.sequence).collect();
@@ -498,11 +395,7 @@ fn small_runs_are_gathered_while_two_groups_are_written() {
     assert!(rig.start().is_empty());
     let large = rig.push(append(6000, Place::Inline));
     let fourth = rig.start();
-    assert_eq!(
-        fourth[0].0.entries.last().unwrap().0,
-        large,
-        "a large run does not wait"
-    );
+    assert_eq!(fourth[0].0.entries.last().unwrap().0, large, "a large run does not wait");
     assert_eq!(rig.journal.frame_written(first.sequence), second.last_stamp);
 }
 
@@ -516,10 +409,7 @@ fn a_reference_is_durable_when_frame_and_segment_are() {
         let after = rig.push(control());
         let frames = rig.start();
         assert_eq!(
-            frames
-                .iter()
-                .map(|(plan, _)| plan.entries.len())
-                .collect::<Vec<_>>(),
+            frames.iter().map(|(plan, _)| plan.entries.len()).collect::<Vec<_>>(),
             [1, 2, 1],
             "references share a frame with nothing else"
         );
@@ -551,10 +441,7 @@ fn an_unproven_reference_whose_bytes_do_not_check_cuts_the_chain() {
     rig.commit();
     let found = rig.replay(start);
     let reference_sequence = before.sequence + 1;
-    assert!(
-        found.end().durable_end <= reference_sequence,
-        "its segment write never completed"
-    );
+    assert!(found.end().durable_end <= reference_sequence, "its segment write never completed");
     assert!(found.end().durable_end > before.sequence);
     let second_pass = ReplayStart {
         journal: ID,
@@ -635,10 +522,7 @@ fn a_full_ring_still_takes_control_entries_and_never_overwrites() {
         stamps.push(rig.push(control()).0);
         rig.commit();
     }
-    assert!(
-        stamps.len() >= records_count + 3,
-        "the reserve is for these"
-    );
+    assert!(stamps.len() >= records_count + 3, "the reserve is for these");
     assert!(rig.journal.is_idle(), "whatever was admitted found room");
     for _ in 0..40 {
         rig.push(append(3000, Place::Inline));
@@ -649,10 +533,7 @@ fn a_full_ring_still_takes_control_entries_and_never_overwrites() {
     assert_eq!(found.stamps()[..stamps.len()], stamps[..]);
     assert_eq!(found.end().point, rig.journal.point());
     rig.journal.release(rig.journal.point().ring_point());
-    assert!(
-        !rig.commit().is_empty(),
-        "a moved tail lets what waits go out"
-    );
+    assert!(!rig.commit().is_empty(), "a moved tail lets what waits go out");
 }
 
 #[derive(Clone, Debug)]
@@ -707,9 +588,7 @@ impl Storm {
                 self.rig.journal.frame_written(plan.sequence);
             }
             Move::Segment(index) if index < self.segments.len() => {
-                self.rig
-                    .journal
-                    .segment_written(self.segments.swap_remove(index));
+                self.rig.journal.segment_written(self.segments.swap_remove(index));
             }
             Move::Release if self.flying.is_empty() && self.rig.journal.is_idle() => {
                 self.kept = self.rig.journal.point();
@@ -726,9 +605,7 @@ impl Storm {
     fn crash(&mut self, mut seed: u64) {
         for (plan, bytes) in std::mem::take(&mut self.flying) {
             for (sector, bytes) in bytes.chunks(512).enumerate() {
-                seed = seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 if seed >> 63 == 1 || seed >> 60 == 2 {
                     self.rig.place(&plan)[sector * 512..][..512].copy_from_slice(bytes);
                 }
@@ -740,19 +617,10 @@ impl Storm {
         assert!(found.damage.is_empty(), "{:?}", found.damage);
         let stamps = found.stamps();
         let first = self.kept.stamp + 1;
-        assert_eq!(
-            stamps,
-            (first..first + stamps.len() as u64).collect::<Vec<_>>()
-        );
-        assert!(
-            first + stamps.len() as u64 > self.durable.0,
-            "nothing that was acked is missing"
-        );
+        assert_eq!(stamps, (first..first + stamps.len() as u64).collect::<Vec<_>>());
+        assert!(first + stamps.len() as u64 > self.durable.0, "nothing that was acked is missing");
         assert!(found.end().point.sequence >= durable_end);
-        assert!(
-            found.end().durable_end <= durable_end,
-            "a frame is never proven that was not durable"
-        );
+        assert!(found.end().durable_end <= durable_end, "a frame is never proven that was not durable");
         self.durable = Stamp(0);
     }
 }
@@ -777,13 +645,7 @@ fn the_checksum_of_a_reference_is_the_callers() {
     let mut rig = Rig::new(1);
     let start = rig.journal.point();
     let checksum = crc32c(b"a large run");
-    let stamp = rig.push(append(
-        1 << 20,
-        Place::Segment {
-            file: FileId(5),
-            checksum,
-        },
-    ));
+    let stamp = rig.push(append(1 << 20, Place::Segment { file: FileId(5), checksum }));
     rig.journal.segment_written(stamp);
     rig.commit();
     let found = rig.replay(start);

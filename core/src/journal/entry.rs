@@ -139,23 +139,13 @@ pub struct StoredEntry {
 
 impl StoredEntry {
     pub(crate) fn encode(&self, out: &mut [u8], seed: EntrySeed) {
-        let out = out
-            .get_mut(..ENTRY_BYTES)
-            .expect("the directory has room for its entries");
+        let out = out.get_mut(..ENTRY_BYTES).expect("the directory has room for its entries");
         out.fill(0);
-        put(
-            out,
-            at::PARTITION,
-            self.entry.target.partition.to_le_bytes(),
-        );
+        put(out, at::PARTITION, self.entry.target.partition.to_le_bytes());
         put(out, at::TOPIC, self.entry.target.topic.0);
         put(out, at::STAMP, self.stamp.0.to_le_bytes());
         put(out, at::PAYLOAD_AT, self.payload_at.to_le_bytes());
-        put(
-            out,
-            at::PAYLOAD_CHECKSUM,
-            self.payload_checksum.to_le_bytes(),
-        );
+        put(out, at::PAYLOAD_CHECKSUM, self.payload_checksum.to_le_bytes());
         let kind = encode_change(&self.entry.change, out);
         put(out, at::KIND, [kind]);
         let sum = checksum(out, seed);
@@ -174,10 +164,7 @@ impl StoredEntry {
         };
         Some(StoredEntry {
             stamp: Stamp(get_u64(bytes, at::STAMP)),
-            entry: Entry {
-                target,
-                change: decode_change(bytes)?,
-            },
+            entry: Entry { target, change: decode_change(bytes)? },
             payload_at: get_u32(bytes, at::PAYLOAD_AT),
             payload_checksum: get_u32(bytes, at::PAYLOAD_CHECKSUM),
         })
@@ -185,12 +172,7 @@ impl StoredEntry {
 }
 
 fn checksum(entry: &[u8], seed: EntrySeed) -> u32 {
-    let mut sum = Seeded::new(&[
-        u64::from(seed.journal.0),
-        seed.run,
-        seed.sequence,
-        u64::from(seed.index),
-    ]);
+    let mut sum = Seeded::new(&[u64::from(seed.journal.0), seed.run, seed.sequence, u64::from(seed.index)]);
     sum.update(entry.get(..at::CHECKSUM).unwrap_or_default());
     sum.finish()
 }
@@ -206,10 +188,7 @@ fn encode_change(change: &Change, out: &mut [u8]) -> u8 {
             put(out, at::FIRST, offset.to_le_bytes());
             kind::LOG_START
         }
-        Change::Epoch {
-            epoch,
-            start_offset,
-        } => {
+        Change::Epoch { epoch, start_offset } => {
             put(out, at::LEADER_EPOCH, epoch.to_le_bytes());
             put(out, at::FIRST, start_offset.to_le_bytes());
             kind::EPOCH
@@ -259,27 +238,17 @@ fn decode_change(bytes: &[u8]) -> Option<Change> {
     let [kind_number] = crate::le::get(bytes, at::KIND);
     Some(match kind_number {
         kind::APPEND => Change::Append(decode_append(bytes)?),
-        kind::LOG_START => Change::LogStart {
-            offset: get_i64(bytes, at::FIRST),
-        },
-        kind::EPOCH => Change::Epoch {
-            epoch: get_i32(bytes, at::LEADER_EPOCH),
-            start_offset: get_i64(bytes, at::FIRST),
-        },
-        kind::TRUNCATE => Change::Truncate {
-            end_offset: get_i64(bytes, at::END_OFFSET),
-        },
-        kind::ROLL => Change::Roll {
-            base_offset: get_i64(bytes, at::SEGMENT_BASE),
-            file: FileId(get_u64(bytes, at::FILE)),
-        },
+        kind::LOG_START => Change::LogStart { offset: get_i64(bytes, at::FIRST) },
+        kind::EPOCH => {
+            Change::Epoch { epoch: get_i32(bytes, at::LEADER_EPOCH), start_offset: get_i64(bytes, at::FIRST) }
+        }
+        kind::TRUNCATE => Change::Truncate { end_offset: get_i64(bytes, at::END_OFFSET) },
+        kind::ROLL => {
+            Change::Roll { base_offset: get_i64(bytes, at::SEGMENT_BASE), file: FileId(get_u64(bytes, at::FILE)) }
+        }
         kind::DROP => Change::Drop,
-        kind::ASSIGN => Change::Assign {
-            leader_epoch: get_i32(bytes, at::LEADER_EPOCH),
-        },
-        kind::PRODUCER_EXPIRE => Change::ProducerExpire {
-            producer_id: get_i64(bytes, at::FIRST),
-        },
+        kind::ASSIGN => Change::Assign { leader_epoch: get_i32(bytes, at::LEADER_EPOCH) },
+        kind::PRODUCER_EXPIRE => Change::ProducerExpire { producer_id: get_i64(bytes, at::FIRST) },
         _ => return None,
     })
 }
@@ -288,10 +257,9 @@ fn decode_append(bytes: &[u8]) -> Option<Append> {
     let [place_number] = crate::le::get(bytes, at::PLACE);
     let place = match place_number {
         PLACE_INLINE => Place::Inline,
-        PLACE_SEGMENT => Place::Segment {
-            file: FileId(get_u64(bytes, at::FILE)),
-            checksum: get_u32(bytes, at::PAYLOAD_CHECKSUM),
-        },
+        PLACE_SEGMENT => {
+            Place::Segment { file: FileId(get_u64(bytes, at::FILE)), checksum: get_u32(bytes, at::PAYLOAD_CHECKSUM) }
+        }
         _ => return None,
     };
     Some(Append {
@@ -312,44 +280,27 @@ mod tests {
     use proptest::prelude::*;
 
     fn changes() -> impl Strategy<Value = Change> {
-        let append = (
-            any::<(i32, i64, i64, i64)>(),
-            any::<(u32, u32, i64)>(),
-            any::<Option<(u64, u32)>>(),
-        )
-            .prop_map(
-                |(
-                    (leader_epoch, base_offset, end_offset, segment_base),
-                    (position, length, max_timestamp),
-                    file,
-                )| {
-                    Change::Append(Append {
-                        leader_epoch,
-                        base_offset,
-                        end_offset,
-                        segment_base,
-                        position,
-                        length,
-                        max_timestamp,
-                        place: file.map_or(Place::Inline, |(file, checksum)| Place::Segment {
-                            file: FileId(file),
-                            checksum,
-                        }),
-                    })
-                },
-            );
+        let append = (any::<(i32, i64, i64, i64)>(), any::<(u32, u32, i64)>(), any::<Option<(u64, u32)>>()).prop_map(
+            |((leader_epoch, base_offset, end_offset, segment_base), (position, length, max_timestamp), file)| {
+                Change::Append(Append {
+                    leader_epoch,
+                    base_offset,
+                    end_offset,
+                    segment_base,
+                    position,
+                    length,
+                    max_timestamp,
+                    place: file
+                        .map_or(Place::Inline, |(file, checksum)| Place::Segment { file: FileId(file), checksum }),
+                })
+            },
+        );
         prop_oneof![
             append,
             any::<i64>().prop_map(|offset| Change::LogStart { offset }),
-            any::<(i32, i64)>().prop_map(|(epoch, start_offset)| Change::Epoch {
-                epoch,
-                start_offset
-            }),
+            any::<(i32, i64)>().prop_map(|(epoch, start_offset)| Change::Epoch { epoch, start_offset }),
             any::<i64>().prop_map(|end_offset| Change::Truncate { end_offset }),
-            any::<(i64, u64)>().prop_map(|(base_offset, file)| Change::Roll {
-                base_offset,
-                file: FileId(file)
-            }),
+            any::<(i64, u64)>().prop_map(|(base_offset, file)| Change::Roll { base_offset, file: FileId(file) }),
             Just(Change::Drop),
             any::<i32>().prop_map(|leader_epoch| Change::Assign { leader_epoch }),
             any::<i64>().prop_map(|producer_id| Change::ProducerExpire { producer_id }),
@@ -357,12 +308,7 @@ mod tests {
     }
 
     fn seed(index: u32) -> EntrySeed {
-        EntrySeed {
-            journal: JournalId(1),
-            run: 2,
-            sequence: 3,
-            index,
-        }
+        EntrySeed { journal: JournalId(1), run: 2, sequence: 3, index }
     }
 
     proptest! {

@@ -102,12 +102,7 @@ pub struct FrameHeader {
 
 /// Fills `out` (exactly `plan.length` bytes) and returns the frame's checksum. `copy` is called once for each inline
 /// run, in order, with the entry's index and the place for its bytes.
-pub fn encode(
-    out: &mut [u8],
-    plan: &FramePlan,
-    chain: &Chain,
-    mut copy: impl FnMut(usize, &mut [u8]),
-) -> u32 {
+pub fn encode(out: &mut [u8], plan: &FramePlan, chain: &Chain, mut copy: impl FnMut(usize, &mut [u8])) -> u32 {
     assert_eq!(out.len(), plan.length as usize, "a frame fills its write");
     let directory = directory_range(plan.entries.len());
     let mut payload_at = directory.end;
@@ -115,14 +110,11 @@ pub fn encode(
         let payload = payload_at..payload_at + entry.inline_bytes() as usize;
         payload_at = payload.end;
         let stored = store_entry(out, index, *stamp, *entry, payload, &mut copy);
-        let place = out
-            .get_mut(FRAME_HEADER_BYTES + index * ENTRY_BYTES..)
-            .expect("the directory lies inside the frame");
+        let place =
+            out.get_mut(FRAME_HEADER_BYTES + index * ENTRY_BYTES..).expect("the directory lies inside the frame");
         stored.encode(place, seed(chain, plan.sequence, index));
     }
-    out.get_mut(payload_at..)
-        .expect("payloads lie inside the frame")
-        .fill(0);
+    out.get_mut(payload_at..).expect("payloads lie inside the frame").fill(0);
     seal(out, plan, chain, directory)
 }
 
@@ -136,10 +128,7 @@ fn store_entry(
 ) -> StoredEntry {
     use super::entry::{Append, Change, Place};
     let (payload_at, payload_checksum) = match entry.change {
-        Change::Append(Append {
-            place: Place::Segment { checksum, .. },
-            ..
-        }) => (0, checksum),
+        Change::Append(Append { place: Place::Segment { checksum, .. }, .. }) => (0, checksum),
         Change::Append(_) => {
             let at = u32::try_from(payload.start).expect("a frame's length is 32 bits");
             let place = out.get_mut(payload).expect("payloads lie inside the frame");
@@ -148,12 +137,7 @@ fn store_entry(
         }
         _ => (0, 0),
     };
-    StoredEntry {
-        stamp,
-        entry,
-        payload_at,
-        payload_checksum,
-    }
+    StoredEntry { stamp, entry, payload_at, payload_checksum }
 }
 
 /// Writes the header and the copies at the tail.
@@ -173,17 +157,10 @@ fn seal(out: &mut [u8], plan: &FramePlan, chain: &Chain, directory: Range<usize>
         directory_checksum: crc32c(out.get(directory.clone()).unwrap_or_default()),
         checksum: 0,
     };
-    let place = FramePlace {
-        journal: chain.journal,
-        slot: plan.slot,
-        position: plan.position,
-    };
+    let place = FramePlace { journal: chain.journal, slot: plan.slot, position: plan.position };
     header.encode(out, place);
     out.copy_within(directory, tail_at);
-    out.copy_within(
-        ..FRAME_HEADER_BYTES,
-        plan.length as usize - FRAME_HEADER_BYTES,
-    );
+    out.copy_within(..FRAME_HEADER_BYTES, plan.length as usize - FRAME_HEADER_BYTES);
     header.checksum
 }
 
@@ -192,19 +169,12 @@ fn directory_range(entries_count: usize) -> Range<usize> {
 }
 
 fn seed(chain: &Chain, sequence: u64, index: usize) -> EntrySeed {
-    EntrySeed {
-        journal: chain.journal,
-        run: chain.run,
-        sequence,
-        index: index as u32,
-    }
+    EntrySeed { journal: chain.journal, run: chain.run, sequence, index: index as u32 }
 }
 
 impl FrameHeader {
     fn encode(&mut self, out: &mut [u8], place: FramePlace) {
-        let out = out
-            .get_mut(..FRAME_HEADER_BYTES)
-            .expect("a frame begins with its header");
+        let out = out.get_mut(..FRAME_HEADER_BYTES).expect("a frame begins with its header");
         out.fill(0);
         put(out, at::MAGIC, FRAME_MAGIC);
         put(out, at::VERSION, FRAME_VERSION.to_le_bytes());
@@ -214,19 +184,11 @@ impl FrameHeader {
         put(out, at::DURABLE_END, self.durable_end.to_le_bytes());
         put(out, at::LAST_STAMP, self.last_stamp.0.to_le_bytes());
         put(out, at::WALL_MS, self.wall_ms.to_le_bytes());
-        put(
-            out,
-            at::PREVIOUS_CHECKSUM,
-            self.previous_checksum.to_le_bytes(),
-        );
+        put(out, at::PREVIOUS_CHECKSUM, self.previous_checksum.to_le_bytes());
         put(out, at::TOTAL_BYTES, self.total_bytes.to_le_bytes());
         put(out, at::ENTRIES_COUNT, self.entries_count.to_le_bytes());
         put(out, at::PAYLOAD_BYTES, self.payload_bytes.to_le_bytes());
-        put(
-            out,
-            at::DIRECTORY_CHECKSUM,
-            self.directory_checksum.to_le_bytes(),
-        );
+        put(out, at::DIRECTORY_CHECKSUM, self.directory_checksum.to_le_bytes());
         self.checksum = header_checksum(out, place, self.run, self.sequence);
         put(out, at::CHECKSUM, self.checksum.to_le_bytes());
     }
@@ -253,10 +215,7 @@ impl FrameHeader {
         };
         let checks = header.journal == place.journal
             && header.checksum == header_checksum(bytes, place, header.run, header.sequence);
-        let length = frame_bytes(
-            header.entries_count as usize,
-            u64::from(header.payload_bytes),
-        );
+        let length = frame_bytes(header.entries_count as usize, u64::from(header.payload_bytes));
         (checks && length == u64::from(header.total_bytes)).then_some(header)
     }
 
@@ -272,23 +231,12 @@ impl FrameHeader {
     }
 
     fn seed(&self, index: usize) -> EntrySeed {
-        EntrySeed {
-            journal: self.journal,
-            run: self.run,
-            sequence: self.sequence,
-            index: index as u32,
-        }
+        EntrySeed { journal: self.journal, run: self.run, sequence: self.sequence, index: index as u32 }
     }
 }
 
 fn header_checksum(header: &[u8], place: FramePlace, run: u64, sequence: u64) -> u32 {
-    let mut sum = Seeded::new(&[
-        u64::from(place.journal.0),
-        run,
-        sequence,
-        u64::from(place.slot),
-        place.position,
-    ]);
+    let mut sum = Seeded::new(&[u64::from(place.journal.0), run, sequence, u64::from(place.slot), place.position]);
     sum.update(header.get(..at::CHECKSUM).unwrap_or_default());
     sum.finish()
 }
@@ -336,24 +284,15 @@ impl Frame {
         let tail = bytes.get(tail_at..tail_at + head.len())?;
         let mut whole = crc32c(head) == header.directory_checksum;
         let mut entries = Vec::with_capacity(header.entries_count as usize);
-        let copies = head
-            .chunks_exact(ENTRY_BYTES)
-            .zip(tail.chunks_exact(ENTRY_BYTES));
+        let copies = head.chunks_exact(ENTRY_BYTES).zip(tail.chunks_exact(ENTRY_BYTES));
         for (index, (head, tail)) in copies.enumerate() {
             let seed = header.seed(index);
-            let stored =
-                StoredEntry::decode(head, seed).or_else(|| StoredEntry::decode(tail, seed));
+            let stored = StoredEntry::decode(head, seed).or_else(|| StoredEntry::decode(tail, seed));
             let entry = stored.map(|stored| FrameEntry::of(stored, bytes));
-            whole &= entry
-                .as_ref()
-                .is_some_and(|entry| entry.payload != Payload::Damaged);
+            whole &= entry.as_ref().is_some_and(|entry| entry.payload != Payload::Damaged);
             entries.extend(entry);
         }
-        Some(Frame {
-            header,
-            entries,
-            whole,
-        })
+        Some(Frame { header, entries, whole })
     }
 
     /// The entries that do not check at all: their partitions are not known.

@@ -74,19 +74,11 @@ pub struct JournalPoint {
 
 impl JournalPoint {
     /// Before the first frame of a journal.
-    pub const START: JournalPoint = JournalPoint {
-        sequence: FIRST_SEQUENCE,
-        slot: 0,
-        position: 0,
-        previous_checksum: 0,
-        stamp: 0,
-    };
+    pub const START: JournalPoint =
+        JournalPoint { sequence: FIRST_SEQUENCE, slot: 0, position: 0, previous_checksum: 0, stamp: 0 };
 
     pub fn ring_point(&self) -> RingPoint {
-        RingPoint {
-            slot: self.slot,
-            position: self.position,
-        }
+        RingPoint { slot: self.slot, position: self.position }
     }
 }
 
@@ -135,21 +127,9 @@ pub enum Quota {
 
 impl Journal {
     /// A new journal over `files_count` ready files of zeroes.
-    pub fn create(
-        config: JournalConfig,
-        journal: JournalId,
-        run: u64,
-        files_count: u32,
-    ) -> Journal {
+    pub fn create(config: JournalConfig, journal: JournalId, run: u64, files_count: u32) -> Journal {
         let start = JournalPoint::START;
-        Journal::resume(
-            config,
-            journal,
-            run,
-            start,
-            RingPoint::default(),
-            files_count,
-        )
+        Journal::resume(config, journal, run, start, RingPoint::default(), files_count)
     }
 
     /// Goes on at `head` (where replay ended) in a new run, which must be greater than every run before. `tail` is the
@@ -212,10 +192,7 @@ impl Journal {
     /// Appends a change to the order. Its stamp is durable once [`Journal::durable`] has reached it.
     pub fn push(&mut self, entry: Entry, now: Now) -> Stamp {
         let alone = frame_bytes(1, u64::from(entry.inline_bytes()));
-        assert!(
-            alone <= u64::from(self.config.frame_bytes_max),
-            "a run that fits no frame is written as a reference"
-        );
+        assert!(alone <= u64::from(self.config.frame_bytes_max), "a run that fits no frame is written as a reference");
         let stamp = Stamp(self.next_stamp);
         self.next_stamp += 1;
         self.wall_ms = now.wall_ms;
@@ -247,20 +224,12 @@ impl Journal {
         for (_, entry) in &entries {
             self.pending_bytes -= frame_bytes(1, u64::from(entry.inline_bytes()));
         }
-        let before = self
-            .in_flight
-            .back()
-            .map_or(self.durable, |frame| frame.last_stamp);
+        let before = self.in_flight.back().map_or(self.durable, |frame| frame.last_stamp);
         let last_stamp = entries.last().map_or(before, |(stamp, _)| *stamp);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.barrier_due = false;
-        self.in_flight.push_back(InFlight {
-            sequence,
-            last_stamp,
-            group: batch.group,
-            written: false,
-        });
+        self.in_flight.push_back(InFlight { sequence, last_stamp, group: batch.group, written: false });
         FramePlan {
             sequence,
             slot: point.slot,
@@ -275,14 +244,8 @@ impl Journal {
 
     /// How many of the pending entries make the next frame. `None`: nothing may go out now.
     fn batch(&self) -> Option<Batch> {
-        let references = self
-            .pending
-            .front()
-            .is_some_and(|(_, entry)| entry.is_reference());
-        let mut batch = Batch {
-            group: !references,
-            ..Batch::default()
-        };
+        let references = self.pending.front().is_some_and(|(_, entry)| entry.is_reference());
+        let mut batch = Batch { group: !references, ..Batch::default() };
         for (_, entry) in &self.pending {
             if entry.is_reference() != references {
                 batch.group = false;
@@ -299,26 +262,14 @@ impl Journal {
         if batch.entries_count == 0 && !self.barrier_due {
             return None;
         }
-        let groups = self
-            .in_flight
-            .iter()
-            .filter(|frame| frame.group && !frame.written)
-            .count();
+        let groups = self.in_flight.iter().filter(|frame| frame.group && !frame.written).count();
         (!batch.group || groups < self.config.groups_in_flight_max).then_some(batch)
     }
 
     /// Fills `out` with the planned frame, in the order of the plans. `copy` is called once for each inline run with
     /// the entry's index in the plan and the place for its bytes.
-    pub fn encode_frame(
-        &mut self,
-        plan: &FramePlan,
-        out: &mut [u8],
-        copy: impl FnMut(usize, &mut [u8]),
-    ) {
-        assert_eq!(
-            plan.sequence, self.encoded.sequence,
-            "frames are encoded in order"
-        );
+    pub fn encode_frame(&mut self, plan: &FramePlan, out: &mut [u8], copy: impl FnMut(usize, &mut [u8])) {
+        assert_eq!(plan.sequence, self.encoded.sequence, "frames are encoded in order");
         let chain = Chain {
             journal: self.journal,
             run: self.run,
@@ -337,11 +288,8 @@ impl Journal {
 
     /// The frame's durable write has completed. Returns the durable stamp, which may have moved.
     pub fn frame_written(&mut self, sequence: u64) -> Stamp {
-        let frame = self
-            .in_flight
-            .iter_mut()
-            .find(|frame| frame.sequence == sequence)
-            .expect("only a planned frame completes");
+        let frame =
+            self.in_flight.iter_mut().find(|frame| frame.sequence == sequence).expect("only a planned frame completes");
         assert!(!frame.written, "a frame completes once");
         frame.written = true;
         self.advance()
@@ -349,10 +297,7 @@ impl Journal {
 
     /// The durable write of a reference's bytes into its segment has completed. Returns the durable stamp.
     pub fn segment_written(&mut self, stamp: Stamp) -> Stamp {
-        assert!(
-            self.segments_open.remove(&stamp),
-            "only a pushed reference's segment write completes, and once"
-        );
+        assert!(self.segments_open.remove(&stamp), "only a pushed reference's segment write completes, and once");
         self.advance()
     }
 
@@ -442,9 +387,7 @@ impl Batch {
     fn add(&mut self, entry: &Entry, config: &JournalConfig) -> bool {
         let payload_bytes = self.payload_bytes + u64::from(entry.inline_bytes());
         let length = frame_bytes(self.entries_count + 1, payload_bytes);
-        if self.entries_count >= config.frame_entries_max
-            || length > u64::from(config.frame_bytes_max)
-        {
+        if self.entries_count >= config.frame_entries_max || length > u64::from(config.frame_bytes_max) {
             return false;
         }
         self.entries_count += 1;

@@ -153,21 +153,13 @@ impl Replay {
             State::Done => return None,
         };
         let length = (end - position).min(u64::from(self.config.frame_bytes_max));
-        Some(RingRead {
-            slot,
-            position,
-            length: length as u32,
-        })
+        Some(RingRead { slot, position, length: length as u32 })
     }
 
     /// Takes the bytes of the read that was asked for and returns what they hold, in order.
     pub fn supply(&mut self, bytes: &[u8]) -> Vec<Step> {
         let read = self.next_read().expect("bytes answer a read");
-        assert_eq!(
-            bytes.len(),
-            read.length as usize,
-            "a short read is an error of the driver"
-        );
+        assert_eq!(bytes.len(), read.length as usize, "a short read is an error of the driver");
         let mut steps = Vec::new();
         match std::mem::replace(&mut self.state, State::Done) {
             State::Next(places) => self.take_frames(places, bytes, &mut steps),
@@ -176,29 +168,18 @@ impl Replay {
             State::Done => {}
         }
         if matches!(self.state, State::Done) {
-            steps.push(Step::End(ReplayEnd {
-                point: self.at,
-                durable_end: self.durable_end,
-            }));
+            steps.push(Step::End(ReplayEnd { point: self.at, durable_end: self.durable_end }));
         }
         steps
     }
 
-    fn take_frames(
-        &mut self,
-        mut places: VecDeque<RingPoint>,
-        bytes: &[u8],
-        steps: &mut Vec<Step>,
-    ) {
+    fn take_frames(&mut self, mut places: VecDeque<RingPoint>, bytes: &[u8], steps: &mut Vec<Step>) {
         let Some(first) = places.pop_front() else {
             return;
         };
         let mut taken = 0;
         while taken < bytes.len() {
-            let place = RingPoint {
-                slot: first.slot,
-                position: first.position + taken as u64,
-            };
+            let place = RingPoint { slot: first.slot, position: first.position + taken as u64 };
             let rest = bytes.get(taken..).unwrap_or_default();
             match self.find(rest, place) {
                 Found::Frame(frame) if !self.is_over() => {
@@ -239,9 +220,7 @@ impl Replay {
     }
 
     fn is_over(&self) -> bool {
-        self.start
-            .until
-            .is_some_and(|until| self.at.sequence >= until)
+        self.start.until.is_some_and(|until| self.at.sequence >= until)
     }
 
     /// Right behind the last frame, in the next slot, or in slot 0 if there was no next slot then.
@@ -251,10 +230,7 @@ impl Replay {
         if here.position < self.config.ring_file_bytes {
             places.push(here);
         }
-        let next = RingPoint {
-            slot: here.slot + 1,
-            position: 0,
-        };
+        let next = RingPoint { slot: here.slot + 1, position: 0 };
         if next.slot < self.start.files_count {
             places.push(next);
         }
@@ -279,11 +255,7 @@ impl Replay {
     }
 
     fn frame_place(&self, place: RingPoint) -> FramePlace {
-        FramePlace {
-            journal: self.start.journal,
-            slot: place.slot,
-            position: place.position,
-        }
+        FramePlace { journal: self.start.journal, slot: place.slot, position: place.position }
     }
 
     fn chains(&self, header: &FrameHeader) -> bool {
@@ -310,40 +282,26 @@ impl Replay {
     }
 
     fn begin_scan(&mut self, located: Option<(FrameHeader, RingPoint)>) {
-        self.state = State::Scan(Scan {
-            ranges: self.scan_ranges(),
-            located,
-            later: Vec::new(),
-        });
+        self.state = State::Scan(Scan { ranges: self.scan_ranges(), located, later: Vec::new() });
     }
 
     /// The rest of this file, and as much of the files that may come next as the frames in flight can take.
     fn scan_ranges(&self) -> VecDeque<RingRange> {
         let here = self.at.ring_point();
         let file_bytes = self.config.ring_file_bytes;
-        let window =
-            u64::from(self.config.frame_bytes_max) * (self.config.frames_in_flight_max as u64 + 1);
+        let window = u64::from(self.config.frame_bytes_max) * (self.config.frames_in_flight_max as u64 + 1);
         let mut ranges = VecDeque::new();
         let rest = here.position..file_bytes.min(here.position + window);
-        ranges.push_back(RingRange {
-            slot: here.slot,
-            from: rest.start,
-            to: rest.end,
-        });
+        ranges.push_back(RingRange { slot: here.slot, from: rest.start, to: rest.end });
         for first in [here.slot + 1, 0] {
             let mut left = window;
             let files = (0..self.start.files_count).cycle().skip(first as usize);
             for slot in files.take(self.start.files_count as usize) {
-                let end = if slot == here.slot {
-                    here.position
-                } else {
-                    file_bytes
-                };
+                let end = if slot == here.slot { here.position } else { file_bytes };
                 let to = end.min(left);
                 left = left.saturating_sub(file_bytes);
-                let seen = ranges.iter().any(|range: &RingRange| {
-                    range.slot == slot && range.from == 0 && range.to >= to
-                });
+                let seen =
+                    ranges.iter().any(|range: &RingRange| range.slot == slot && range.from == 0 && range.to >= to);
                 if to > 0 && !seen {
                     ranges.push_back(RingRange { slot, from: 0, to });
                 }
@@ -358,10 +316,7 @@ impl Replay {
 
     fn scan(&mut self, mut scan: Scan, read: RingRead, bytes: &[u8], steps: &mut Vec<Step>) {
         for (index, block) in bytes.chunks_exact(BLOCK_BYTES as usize).enumerate() {
-            let place = RingPoint {
-                slot: read.slot,
-                position: read.position + index as u64 * BLOCK_BYTES,
-            };
+            let place = RingPoint { slot: read.slot, position: read.position + index as u64 * BLOCK_BYTES };
             self.scan_block(&mut scan, block, place);
         }
         if let Some(mut range) = scan.ranges.pop_front() {
@@ -394,11 +349,7 @@ impl Replay {
     }
 
     fn conclude(&mut self, scan: Scan, steps: &mut Vec<Step>) {
-        let proof = scan
-            .later
-            .iter()
-            .map(|(header, _)| header.durable_end)
-            .max();
+        let proof = scan.later.iter().map(|(header, _)| header.durable_end).max();
         let durable_end = self.durable_end.max(proof.unwrap_or(0));
         if durable_end <= self.at.sequence {
             // Torn: nothing says that this frame, or any behind it, was ever durable.
@@ -440,17 +391,9 @@ impl Replay {
         self.state = State::Next(VecDeque::from([place]));
     }
 
-    fn salvage(
-        &mut self,
-        header: FrameHeader,
-        place: RingPoint,
-        bytes: &[u8],
-        steps: &mut Vec<Step>,
-    ) {
+    fn salvage(&mut self, header: FrameHeader, place: RingPoint, bytes: &[u8], steps: &mut Vec<Step>) {
         let frame = Frame::decode(header, bytes);
-        let entries_lost = frame
-            .as_ref()
-            .is_none_or(|frame| frame.entries_lost_count() > 0);
+        let entries_lost = frame.as_ref().is_none_or(|frame| frame.entries_lost_count() > 0);
         steps.push(Step::Corrupt(Damage {
             slot: place.slot,
             position: place.position,
@@ -472,15 +415,9 @@ impl Replay {
 /// The earliest of the later frames that is not behind a cut: no newer run has written the same sequence or an earlier.
 fn first_of_chain(later: &[(FrameHeader, RingPoint)]) -> Option<(FrameHeader, RingPoint)> {
     let cut_off = |header: &FrameHeader| {
-        later
-            .iter()
-            .any(|(other, _)| other.run > header.run && other.sequence <= header.sequence)
+        later.iter().any(|(other, _)| other.run > header.run && other.sequence <= header.sequence)
     };
-    later
-        .iter()
-        .filter(|(header, _)| !cut_off(header))
-        .min_by_key(|(header, _)| header.sequence)
-        .copied()
+    later.iter().filter(|(header, _)| !cut_off(header)).min_by_key(|(header, _)| header.sequence).copied()
 }
 
 /// Moves the payload ranges from the frame's bytes to those that were supplied.
@@ -491,10 +428,5 @@ fn replayed(frame: Frame, place: RingPoint, offset: usize) -> ReplayedFrame {
             *range = range.start + offset..range.end + offset;
         }
     }
-    ReplayedFrame {
-        header: frame.header,
-        slot: place.slot,
-        position: place.position,
-        entries,
-    }
+    ReplayedFrame { header: frame.header, slot: place.slot, position: place.position, entries }
 }

@@ -27,12 +27,7 @@ impl Ring {
     pub fn new(file_bytes: u64, files_count: u32, head: RingPoint, tail: RingPoint) -> Ring {
         assert!(files_count > 0 && file_bytes.is_multiple_of(BLOCK_BYTES) && file_bytes > 0);
         assert!(head.slot < files_count && tail.slot < files_count);
-        Ring {
-            file_bytes,
-            files_count,
-            head,
-            tail,
-        }
+        Ring { file_bytes, files_count, head, tail }
     }
 
     pub fn files_count(&self) -> u32 {
@@ -50,15 +45,8 @@ impl Ring {
     /// Takes the next `length` bytes. `None`: they would overwrite what is needed.
     pub fn take(&mut self, length: u64) -> Option<RingPoint> {
         let wrapped = self.head < self.tail;
-        let point = if self.fits(self.head, length, wrapped) {
-            self.head
-        } else {
-            self.skip(length, wrapped)?
-        };
-        self.head = RingPoint {
-            slot: point.slot,
-            position: point.position + length,
-        };
+        let point = if self.fits(self.head, length, wrapped) { self.head } else { self.skip(length, wrapped)? };
+        self.head = RingPoint { slot: point.slot, position: point.position + length };
         Some(point)
     }
 
@@ -76,18 +64,13 @@ impl Ring {
     /// Whether `length` bytes at `at` end inside the file and, once wrapped, before the tail.
     fn fits(&self, at: RingPoint, length: u64, wrapped: bool) -> bool {
         let end = at.position + length;
-        let clear = !wrapped
-            || at.slot < self.tail.slot
-            || at.slot == self.tail.slot && end < self.tail.position;
+        let clear = !wrapped || at.slot < self.tail.slot || at.slot == self.tail.slot && end < self.tail.position;
         end <= self.file_bytes && clear
     }
 
     fn next_slot(&self) -> RingPoint {
         let slot = self.head.slot + 1;
-        RingPoint {
-            slot: if slot < self.files_count { slot } else { 0 },
-            position: 0,
-        }
+        RingPoint { slot: if slot < self.files_count { slot } else { 0 }, position: 0 }
     }
 
     /// Moves the tail: everything before `point` may be overwritten.
@@ -117,11 +100,7 @@ impl Ring {
     fn distance(&self, from: RingPoint, to: RingPoint) -> u64 {
         let place = |point: RingPoint| u64::from(point.slot) * self.file_bytes + point.position;
         let (from_at, to_at) = (place(from), place(to));
-        if to_at >= from_at {
-            to_at - from_at
-        } else {
-            self.total_bytes() - from_at + to_at
-        }
+        if to_at >= from_at { to_at - from_at } else { self.total_bytes() - from_at + to_at }
     }
 
     /// Bytes that frames of at most `frame_bytes_max` can surely be placed in, whatever their sizes.
@@ -135,11 +114,8 @@ impl Ring {
         if head < tail && head.slot == tail.slot {
             return usable(before_tail.saturating_sub(head.position));
         }
-        let whole_files = if head < tail {
-            tail.slot - head.slot - 1
-        } else {
-            self.files_count - head.slot - 1 + tail.slot
-        };
+        let whole_files =
+            if head < tail { tail.slot - head.slot - 1 } else { self.files_count - head.slot - 1 + tail.slot };
         usable(rest) + u64::from(whole_files) * usable(self.file_bytes) + usable(before_tail)
     }
 }

@@ -50,12 +50,8 @@ impl Epochs {
         if epoch < 0 || self.latest() == epoch {
             return false;
         }
-        self.0
-            .retain(|entry| entry.epoch < epoch && entry.start_offset < start_offset);
-        self.0.push(EpochStart {
-            epoch,
-            start_offset,
-        });
+        self.0.retain(|entry| entry.epoch < epoch && entry.start_offset < start_offset);
+        self.0.push(EpochStart { epoch, start_offset });
         true
     }
 
@@ -63,27 +59,15 @@ impl Epochs {
     pub fn end_for(&self, requested: i32, log_end: i64) -> EpochEnd {
         let latest = self.latest();
         if requested == UNDEFINED_EPOCH || requested > latest {
-            return EpochEnd {
-                epoch: UNDEFINED_EPOCH,
-                end_offset: UNDEFINED_OFFSET,
-            };
+            return EpochEnd { epoch: UNDEFINED_EPOCH, end_offset: UNDEFINED_OFFSET };
         }
         if requested == latest {
-            return EpochEnd {
-                epoch: requested,
-                end_offset: log_end,
-            };
+            return EpochEnd { epoch: requested, end_offset: log_end };
         }
         let above = self.0.partition_point(|entry| entry.epoch <= requested);
-        let end_offset = self
-            .0
-            .get(above)
-            .map_or(log_end, |entry| entry.start_offset);
+        let end_offset = self.0.get(above).map_or(log_end, |entry| entry.start_offset);
         let floor = above.checked_sub(1).and_then(|at| self.0.get(at));
-        EpochEnd {
-            epoch: floor.map_or(requested, |entry| entry.epoch),
-            end_offset,
-        }
+        EpochEnd { epoch: floor.map_or(requested, |entry| entry.epoch), end_offset }
     }
 
     /// Checks a client's idea of the current epoch (-1: it has none).
@@ -98,9 +82,7 @@ impl Epochs {
 
     /// Forgets epochs that lie wholly below the log start; the one that covers it moves up to it.
     pub fn truncate_front(&mut self, log_start: i64) {
-        let below = self
-            .0
-            .partition_point(|entry| entry.start_offset <= log_start);
+        let below = self.0.partition_point(|entry| entry.start_offset <= log_start);
         let Some(covering) = below.checked_sub(1) else {
             return;
         };

@@ -59,17 +59,10 @@ impl SegmentIndex {
     /// Takes the next batch; batches come in order.
     pub fn push(&mut self, position: u64, base_offset: i64, max_timestamp: i64) {
         let position = compact(position);
-        let due = self
-            .entries
-            .last()
-            .is_none_or(|last| position.saturating_sub(last.position) >= self.interval_bytes);
+        let due = self.entries.last().is_none_or(|last| position.saturating_sub(last.position) >= self.interval_bytes);
         let delta = u32::try_from(base_offset.saturating_sub(self.base_offset));
         if let (true, Ok(offset_delta)) = (due, delta) {
-            self.entries.push(Entry {
-                offset_delta,
-                position,
-                max_timestamp_before: self.max_timestamp,
-            });
+            self.entries.push(Entry { offset_delta, position, max_timestamp_before: self.max_timestamp });
             self.thin();
         }
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
@@ -88,9 +81,7 @@ impl SegmentIndex {
     /// Where to look for the first batch whose largest timestamp is at least `timestamp`.
     pub fn find_timestamp(&self, timestamp: i64) -> Lookup {
         if !self.is_whole() {
-            return Lookup::Missing {
-                below: self.covered_from(),
-            };
+            return Lookup::Missing { below: self.covered_from() };
         }
         self.found(|entry| entry.max_timestamp_before < timestamp)
     }
@@ -103,10 +94,11 @@ impl SegmentIndex {
         let end = self.covered_from;
         front.entries.retain(|entry| entry.position < end);
         let known = front.max_timestamp;
-        front.entries.extend(self.entries.iter().map(|entry| Entry {
-            max_timestamp_before: entry.max_timestamp_before.max(known),
-            ..*entry
-        }));
+        front.entries.extend(
+            self.entries
+                .iter()
+                .map(|entry| Entry { max_timestamp_before: entry.max_timestamp_before.max(known), ..*entry }),
+        );
         self.entries = front.entries;
         self.interval_bytes = self.interval_bytes.max(front.interval_bytes);
         self.max_timestamp = self.max_timestamp.max(known);
@@ -121,19 +113,11 @@ impl SegmentIndex {
 
     fn found(&self, at_or_before: impl Fn(&Entry) -> bool) -> Lookup {
         let above = self.entries.partition_point(at_or_before);
-        let next = self
-            .entries
-            .get(above)
-            .map(|entry| u64::from(entry.position));
+        let next = self.entries.get(above).map(|entry| u64::from(entry.position));
         match above.checked_sub(1).and_then(|at| self.entries.get(at)) {
-            Some(entry) => Lookup::Found {
-                position: u64::from(entry.position),
-                next,
-            },
+            Some(entry) => Lookup::Found { position: u64::from(entry.position), next },
             None if self.is_whole() => Lookup::Found { position: 0, next },
-            None => Lookup::Missing {
-                below: self.covered_from(),
-            },
+            None => Lookup::Missing { below: self.covered_from() },
         }
     }
 
@@ -197,13 +181,8 @@ mod tests {
         assert!(matches!(index.find_offset(160), Lookup::Found { .. }));
         assert_eq!(index.find_timestamp(0), Lookup::Missing { below: 50_000 });
         index.prepend(filled(0, 50));
-        assert!(
-            matches!(index.find_offset(120), Lookup::Found { position, .. } if position <= 20_000)
-        );
-        assert!(matches!(
-            index.find_timestamp(0),
-            Lookup::Found { position: 0, .. }
-        ));
+        assert!(matches!(index.find_offset(120), Lookup::Found { position, .. } if position <= 20_000));
+        assert!(matches!(index.find_timestamp(0), Lookup::Found { position: 0, .. }));
     }
 
     #[test]
@@ -213,9 +192,7 @@ mod tests {
             index.push(n * 512, n as i64, 0);
         }
         assert!(index.bytes() <= 64 << 10, "{}", index.bytes());
-        assert!(
-            matches!(index.find_offset(100_000), Lookup::Found { position, .. }
-            if position <= 51_200_000 && position > 51_200_000 - (128 << 10))
-        );
+        assert!(matches!(index.find_offset(100_000), Lookup::Found { position, .. }
+            if position <= 51_200_000 && position > 51_200_000 - (128 << 10)));
     }
 }

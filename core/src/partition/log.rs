@@ -199,8 +199,7 @@ impl Partition {
     /// Whether `roll` must come before `append` of this batch.
     pub fn must_roll(&self, now: Now, header: &BatchHeader) -> bool {
         let header = self.assigned(now, header);
-        self.segments
-            .must_roll(now, &self.settings, &header, header.base_offset)
+        self.segments.must_roll(now, &self.settings, &header, header.base_offset)
     }
 
     /// Seals the active segment, if any, and opens one at the log end in `file`.
@@ -208,13 +207,8 @@ impl Partition {
         let sealed = self.segments.active().map(Sealed::of);
         self.segments.seal();
         let base_offset = self.log_end();
-        self.segments
-            .open(base_offset, file, now.wall_ms, &self.settings);
-        Rolled {
-            base_offset,
-            file,
-            sealed,
-        }
+        self.segments.open(base_offset, file, now.wall_ms, &self.settings);
+        Rolled { base_offset, file, sealed }
     }
 
     /// Appends a batch that `check_append` let pass, after a roll if `must_roll` asked for one. `header.base_offset` is
@@ -260,8 +254,7 @@ impl Partition {
         let Some(last) = count.checked_sub(1).and_then(|at| self.pending.get(at)) else {
             return false;
         };
-        self.marks
-            .written(last.end_offset, self.settings.is_flush_mode())
+        self.marks.written(last.end_offset, self.settings.is_flush_mode())
     }
 
     /// Everything up to `stamp` is durable; returns whether the high watermark moved.
@@ -270,8 +263,7 @@ impl Partition {
         let Some(last) = self.pending.drain(..count).next_back() else {
             return false;
         };
-        self.marks
-            .durable(last.end_offset, self.settings.is_flush_mode())
+        self.marks.durable(last.end_offset, self.settings.is_flush_mode())
     }
 
     /// Whether something was appended that is not yet durable.
@@ -286,8 +278,7 @@ impl Partition {
 
     /// Notes a follower's fetch; returns whether the high watermark moved.
     pub fn follower_fetched(&mut self, broker: i32, end_offset: i64) -> bool {
-        self.marks
-            .fetched(broker, end_offset, self.settings.is_flush_mode())
+        self.marks.fetched(broker, end_offset, self.settings.is_flush_mode())
     }
 
     /// Begins a leader epoch at the log end. Returns its start if it is new: journal it before serving.
@@ -358,10 +349,7 @@ impl Partition {
 
     /// Restores a partition; everything in an image counts as durable.
     pub fn from_image(image: &PartitionImage, settings: Arc<LogSettings>) -> Partition {
-        let id = TopicPartition {
-            topic: TopicId(image.topic),
-            partition: image.partition,
-        };
+        let id = TopicPartition { topic: TopicId(image.topic), partition: image.partition };
         Partition {
             log_start: image.log_start,
             marks: Watermarks::recovered(image.log_end),
@@ -373,11 +361,7 @@ impl Partition {
     }
 
     pub(super) fn check_open(&self) -> Result<(), Refusal> {
-        if self.closed {
-            Err(Refusal::Damaged)
-        } else {
-            Ok(())
-        }
+        if self.closed { Err(Refusal::Damaged) } else { Ok(()) }
     }
 
     /// Moves the log start up to `offset` and drops the segments below it.
@@ -390,10 +374,7 @@ impl Partition {
         } else {
             self.recent.clear();
         }
-        LogStart {
-            log_start: self.log_start,
-            dropped,
-        }
+        LogStart { log_start: self.log_start, dropped }
     }
 
     /// The position up to which `segment` may be read when only offsets below `limit` may be seen.
@@ -401,9 +382,7 @@ impl Partition {
         if limit >= segment.end_offset {
             return segment.end_position();
         }
-        let hidden = self
-            .pending
-            .partition_point(|entry| entry.base_offset < limit);
+        let hidden = self.pending.partition_point(|entry| entry.base_offset < limit);
         match self.pending.get(hidden) {
             Some(entry) if entry.base_offset >= segment.base_offset => entry.position,
             _ => segment.end_position(),
@@ -448,10 +427,7 @@ impl Partition {
 impl Padding {
     /// What to zero between `end` and `next`: at most the rest of a block. An aligned run brings its own zeroes.
     fn between(end: u64, next: u64) -> Option<Padding> {
-        (end < next).then_some(Padding {
-            position: end,
-            length: next - end,
-        })
+        (end < next).then_some(Padding { position: end, length: next - end })
     }
 }
 

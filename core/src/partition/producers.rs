@@ -56,19 +56,10 @@ impl Producers {
     }
 
     /// Judges a batch against the producer's state. State idle for longer than `expiration_ms` counts as none.
-    pub fn check(
-        &self,
-        wall_ms: i64,
-        expiration_ms: i64,
-        header: &BatchHeader,
-    ) -> Result<Verdict, Refusal> {
-        let known = (header.producer_id != NO_PRODUCER)
-            .then(|| self.0.get(&header.producer_id))
-            .flatten();
+    pub fn check(&self, wall_ms: i64, expiration_ms: i64, header: &BatchHeader) -> Result<Verdict, Refusal> {
+        let known = (header.producer_id != NO_PRODUCER).then(|| self.0.get(&header.producer_id)).flatten();
         match known {
-            Some(producer) if !producer.is_expired(wall_ms, expiration_ms) => {
-                producer.check(header)
-            }
+            Some(producer) if !producer.is_expired(wall_ms, expiration_ms) => producer.check(header),
             _ => Ok(Verdict::Append),
         }
     }
@@ -89,21 +80,14 @@ impl Producers {
 
     /// Sets the stamp of the producer's last batch.
     pub fn stamped(&mut self, producer_id: i64, stamp: Stamp) {
-        if let Some(last) = self
-            .0
-            .get_mut(&producer_id)
-            .and_then(|producer| producer.batches.back_mut())
-        {
+        if let Some(last) = self.0.get_mut(&producer_id).and_then(|producer| producer.batches.back_mut()) {
             last.stamp = stamp;
         }
     }
 
     /// Producers idle for longer than `expiration_ms`: the caller journals a ProducerExpire for each, then calls `expire`.
     pub fn expired(&self, wall_ms: i64, expiration_ms: i64) -> impl Iterator<Item = i64> {
-        self.0
-            .iter()
-            .filter(move |(_, producer)| producer.is_expired(wall_ms, expiration_ms))
-            .map(|(id, _)| *id)
+        self.0.iter().filter(move |(_, producer)| producer.is_expired(wall_ms, expiration_ms)).map(|(id, _)| *id)
     }
 
     /// Forgets one producer.
@@ -135,11 +119,7 @@ impl Producers {
     pub fn from_image(image: &[ProducerImage]) -> Producers {
         let restored = image.iter().map(|producer| {
             let batches = producer.batches.iter().map(Batch::from_image).collect();
-            let state = Producer {
-                epoch: producer.epoch,
-                appended_wall_ms: producer.appended_wall_ms,
-                batches,
-            };
+            let state = Producer { epoch: producer.epoch, appended_wall_ms: producer.appended_wall_ms, batches };
             (producer.producer_id, state)
         });
         Producers(restored.collect())
@@ -169,18 +149,14 @@ impl Producer {
             });
         }
         match self.batches.back() {
-            Some(last) if header.base_sequence != sequence_after(last.last_sequence, 1) => {
-                Err(self.refuse(header))
-            }
+            Some(last) if header.base_sequence != sequence_after(last.last_sequence, 1) => Err(self.refuse(header)),
             _ => Ok(Verdict::Append),
         }
     }
 
     fn duplicate_of(&self, header: &BatchHeader) -> Option<&Batch> {
         let last = last_sequence(header);
-        self.batches.iter().find(|batch| {
-            batch.first_sequence == header.base_sequence && batch.last_sequence == last
-        })
+        self.batches.iter().find(|batch| batch.first_sequence == header.base_sequence && batch.last_sequence == last)
     }
 
     /// A batch that ends before everything remembered is an old duplicate; all else is out of order.
@@ -196,10 +172,8 @@ impl Producer {
     }
 
     fn push(&mut self, wall_ms: i64, header: &BatchHeader, append_time_ms: i64) {
-        let follows = self
-            .batches
-            .back()
-            .is_some_and(|last| sequence_after(last.last_sequence, 1) == header.base_sequence);
+        let follows =
+            self.batches.back().is_some_and(|last| sequence_after(last.last_sequence, 1) == header.base_sequence);
         if header.producer_epoch != self.epoch || !follows {
             self.batches.clear();
         }

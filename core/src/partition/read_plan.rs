@@ -92,50 +92,31 @@ impl IndexScan {
 
 impl Partition {
     /// Plans a read from `offset` on. Between the limit and the log end there is nothing yet, which is no error.
-    pub fn plan_read(
-        &self,
-        offset: i64,
-        max_bytes: u64,
-        limit: ReadLimit,
-    ) -> Result<Planned, Refusal> {
+    pub fn plan_read(&self, offset: i64, max_bytes: u64, limit: ReadLimit) -> Result<Planned, Refusal> {
         self.check_open()?;
         if offset < self.log_start || offset > self.log_end() {
             return Err(Refusal::OffsetOutOfRange);
         }
         let limit_offset = self.limit_offset(limit);
-        let holding = self
-            .segments
-            .holding(offset)
-            .filter(|_| offset < limit_offset);
+        let holding = self.segments.holding(offset).filter(|_| offset < limit_offset);
         let plan = self.empty_plan(offset, max_bytes, limit_offset);
         let Some(segment) = holding else {
             return Ok(Planned::Ready(plan));
         };
         if let Some(extents) = self.recent_extents(segment, &plan.trim) {
             let bytes = extents.iter().map(|extent| extent.length).sum();
-            return Ok(Planned::Ready(ReadPlan {
-                extents,
-                bytes,
-                ..plan
-            }));
+            return Ok(Planned::Ready(ReadPlan { extents, bytes, ..plan }));
         }
         Ok(match self.indexed_extent(segment, &plan.trim) {
-            Ok(extent) => Planned::Ready(ReadPlan {
-                bytes: extent.length,
-                extents: vec![extent],
-                exact: false,
-                ..plan
-            }),
+            Ok(extent) => {
+                Planned::Ready(ReadPlan { bytes: extent.length, extents: vec![extent], exact: false, ..plan })
+            }
             Err(scan) => Planned::ScanFirst(scan),
         })
     }
 
     /// Plans a look-up of the first record at or above `timestamp`, among those that a consumer may see.
-    pub fn find_timestamp(
-        &self,
-        timestamp: i64,
-        limit: ReadLimit,
-    ) -> Result<TimestampPlan, Refusal> {
+    pub fn find_timestamp(&self, timestamp: i64, limit: ReadLimit) -> Result<TimestampPlan, Refusal> {
         self.check_open()?;
         let limit_offset = self.limit_offset(limit);
         let candidate = self.segments.iter().find(|segment| {
@@ -143,9 +124,7 @@ impl Partition {
                 && segment.end_offset > self.log_start
                 && segment.base_offset < limit_offset
         });
-        Ok(candidate.map_or(TimestampPlan::Nothing, |segment| {
-            self.timestamp_walk(segment, timestamp, limit_offset)
-        }))
+        Ok(candidate.map_or(TimestampPlan::Nothing, |segment| self.timestamp_walk(segment, timestamp, limit_offset)))
     }
 
     /// Plans a look-up of the record with the largest timestamp (ListOffsets -3).
@@ -153,17 +132,10 @@ impl Partition {
         self.check_open()?;
         let limit_offset = self.limit_offset(limit);
         let visible = self.segments.iter().filter(|segment| {
-            segment.max_timestamp >= 0
-                && segment.end_offset > self.log_start
-                && segment.base_offset < limit_offset
+            segment.max_timestamp >= 0 && segment.end_offset > self.log_start && segment.base_offset < limit_offset
         });
-        let largest = visible.reduce(|best, segment| {
-            if segment.max_timestamp > best.max_timestamp {
-                segment
-            } else {
-                best
-            }
-        });
+        let largest =
+            visible.reduce(|best, segment| if segment.max_timestamp > best.max_timestamp { segment } else { best });
         Ok(largest.map_or(TimestampPlan::Nothing, |segment| {
             self.timestamp_walk(segment, segment.max_timestamp, limit_offset)
         }))
@@ -173,10 +145,7 @@ impl Partition {
     pub fn index_scan(&self, plan: &ScanPlan) -> IndexScan {
         let segment_base = plan.extent.segment_base;
         let interval_bytes = self.settings.index_interval_bytes;
-        IndexScan {
-            segment_base,
-            index: SegmentIndex::new(segment_base, 0, interval_bytes),
-        }
+        IndexScan { segment_base, index: SegmentIndex::new(segment_base, 0, interval_bytes) }
     }
 
     /// Takes a finished scan. A segment that went meanwhile is no error.
@@ -203,12 +172,7 @@ impl Partition {
             extents: Vec::new(),
             exact: true,
             bytes: 0,
-            trim: Trim {
-                from_offset,
-                limit_offset,
-                max_bytes,
-                first_whole: true,
-            },
+            trim: Trim { from_offset, limit_offset, max_bytes, first_whole: true },
             log_start: self.log_start,
             high_watermark: self.high_watermark(),
             last_stable: self.last_stable(),
@@ -217,16 +181,13 @@ impl Partition {
 
     /// The exact answer, if it begins among the recent batches.
     fn recent_extents(&self, segment: &Segment, trim: &Trim) -> Option<Vec<Extent>> {
-        let first = self
-            .recent
-            .partition_point(|run| run.end_offset <= trim.from_offset);
+        let first = self.recent.partition_point(|run| run.end_offset <= trim.from_offset);
         let known = self.recent.front()?.base_offset <= trim.from_offset;
         let mut extents = Vec::new();
         let mut bytes = 0;
         for run in known.then(|| self.recent.range(first..))? {
             let fits = bytes == 0 || bytes + u64::from(run.bytes) <= trim.max_bytes;
-            if run.end_offset > trim.limit_offset || run.base_offset >= segment.end_offset || !fits
-            {
+            if run.end_offset > trim.limit_offset || run.base_offset >= segment.end_offset || !fits {
                 break;
             }
             bytes += u64::from(run.bytes);
@@ -243,24 +204,13 @@ impl Partition {
         let end = self.end_position_at(segment, trim.limit_offset);
         // The batch that holds the offset ends before `next`, if that is known.
         let batch_end = next.unwrap_or_else(|| {
-            position
-                + u64::from(segment.batch_bytes_max)
-                + u64::from(self.settings.index_interval_bytes)
+            position + u64::from(segment.batch_bytes_max) + u64::from(self.settings.index_interval_bytes)
         });
         let wanted = batch_end.saturating_add(trim.max_bytes).min(end);
-        Ok(Extent::of(
-            segment,
-            position,
-            wanted.saturating_sub(position),
-        ))
+        Ok(Extent::of(segment, position, wanted.saturating_sub(position)))
     }
 
-    fn timestamp_walk(
-        &self,
-        segment: &Segment,
-        timestamp: i64,
-        limit_offset: i64,
-    ) -> TimestampPlan {
+    fn timestamp_walk(&self, segment: &Segment, timestamp: i64, limit_offset: i64) -> TimestampPlan {
         match lookup(segment, |index| index.find_timestamp(timestamp)) {
             Lookup::Missing { below } => TimestampPlan::ScanFirst(ScanPlan::of(segment, below)),
             Lookup::Found { position, .. } => {
@@ -278,29 +228,20 @@ impl Partition {
 
 impl Extent {
     fn of(segment: &Segment, position: u64, length: u64) -> Extent {
-        Extent {
-            file: segment.file,
-            segment_base: segment.base_offset,
-            position,
-            length,
-        }
+        Extent { file: segment.file, segment_base: segment.base_offset, position, length }
     }
 }
 
 impl ScanPlan {
     fn of(segment: &Segment, below: u64) -> ScanPlan {
-        ScanPlan {
-            extent: Extent::of(segment, 0, below),
-        }
+        ScanPlan { extent: Extent::of(segment, 0, below) }
     }
 }
 
 fn lookup(segment: &Segment, find: impl Fn(&SegmentIndex) -> Lookup) -> Lookup {
     match &segment.index {
         Some(index) => find(index),
-        None => Lookup::Missing {
-            below: segment.end_position(),
-        },
+        None => Lookup::Missing { below: segment.end_position() },
     }
 }
 

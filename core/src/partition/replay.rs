@@ -48,35 +48,19 @@ pub struct Misfit {
 impl Partition {
     /// Applies one change; returns the files that the partition no longer uses.
     pub fn replay(&mut self, now: Now, change: Change) -> Result<Vec<FileId>, Misfit> {
-        let misfit = Misfit {
-            change,
-            log_end: self.log_end(),
-        };
+        let misfit = Misfit { change, log_end: self.log_end() };
         match change {
-            Change::Append {
-                header,
-                position,
-                aligned,
-            } => {
-                self.replay_append(now, &header, Placement { position, aligned })
-                    .ok_or(misfit)?;
+            Change::Append { header, position, aligned } => {
+                self.replay_append(now, &header, Placement { position, aligned }).ok_or(misfit)?;
                 Ok(Vec::new())
             }
-            Change::LogStart { offset } if offset <= self.log_end() => {
-                Ok(self.start_at(offset).dropped)
-            }
+            Change::LogStart { offset } if offset <= self.log_end() => Ok(self.start_at(offset).dropped),
             Change::LogStart { .. } => Err(misfit),
-            Change::Epoch {
-                epoch,
-                start_offset,
-            } => {
+            Change::Epoch { epoch, start_offset } => {
                 self.epochs.assign(epoch, start_offset);
                 Ok(Vec::new())
             }
-            Change::Truncate {
-                end_offset,
-                end_position,
-            } => Ok(self.truncate(end_offset, end_position)),
+            Change::Truncate { end_offset, end_position } => Ok(self.truncate(end_offset, end_position)),
             Change::Roll { base_offset, file } if base_offset == self.log_end() => {
                 self.roll(now, file);
                 Ok(Vec::new())

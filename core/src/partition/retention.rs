@@ -60,9 +60,7 @@ impl ClockGuard {
 fn drift_ms(from: Now, to: Now) -> i64 {
     let elapsed_us = to.monotonic_us.saturating_sub(from.monotonic_us);
     let elapsed_ms = i64::try_from(elapsed_us / 1000).unwrap_or(i64::MAX);
-    to.wall_ms
-        .saturating_sub(from.wall_ms)
-        .saturating_sub(elapsed_ms)
+    to.wall_ms.saturating_sub(from.wall_ms).saturating_sub(elapsed_ms)
 }
 
 impl Partition {
@@ -91,19 +89,14 @@ impl Partition {
 
     /// Applies what `retention` returned.
     pub fn retain_from(&mut self, offset: i64) -> LogStart {
-        assert!(
-            offset <= self.high_watermark(),
-            "retention stays below the high watermark"
-        );
+        assert!(offset <= self.high_watermark(), "retention stays below the high watermark");
         self.start_at(offset)
     }
 
     fn expired_by_time(&self, now: Now) -> Option<i64> {
         let retention_ms = self.settings.retention_ms?;
         self.removable()
-            .take_while(|segment| {
-                now.wall_ms.saturating_sub(segment.retention_timestamp()) > retention_ms
-            })
+            .take_while(|segment| now.wall_ms.saturating_sub(segment.retention_timestamp()) > retention_ms)
             .last()
             .map(|segment| segment.end_offset)
     }

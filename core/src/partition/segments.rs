@@ -91,17 +91,12 @@ impl Segment {
         let next = self.next_position();
         let left = block_ceil(next) - next;
         let boundary = aligned || (left > 0 && left < LENGTH_OVERHEAD_BYTES as u64);
-        Placement {
-            position: if boundary { block_ceil(next) } else { next },
-            aligned,
-        }
+        Placement { position: if boundary { block_ceil(next) } else { next }, aligned }
     }
 
     /// Whether a batch of `bytes` at `position` stays inside the segment's file.
     pub fn holds(&self, position: u64, bytes: u32) -> bool {
-        position
-            .checked_add(u64::from(bytes))
-            .is_some_and(|end| end <= SEGMENT_FILE_BYTES)
+        position.checked_add(u64::from(bytes)).is_some_and(|end| end <= SEGMENT_FILE_BYTES)
     }
 
     /// Takes a batch at `position`, which `place` gave or a replay repeats.
@@ -212,23 +207,17 @@ impl Segments {
 
     /// The segment that holds `offset`, or the next one if none does.
     pub fn holding(&self, offset: i64) -> Option<&Segment> {
-        let at = self
-            .0
-            .partition_point(|segment| segment.end_offset <= offset);
+        let at = self.0.partition_point(|segment| segment.end_offset <= offset);
         self.0.get(at)
     }
 
     pub fn by_base(&self, base_offset: i64) -> Option<&Segment> {
-        let at = self
-            .0
-            .binary_search_by_key(&base_offset, |segment| segment.base_offset);
+        let at = self.0.binary_search_by_key(&base_offset, |segment| segment.base_offset);
         at.ok().and_then(|at| self.0.get(at))
     }
 
     pub(super) fn by_base_mut(&mut self, base_offset: i64) -> Option<&mut Segment> {
-        let at = self
-            .0
-            .binary_search_by_key(&base_offset, |segment| segment.base_offset);
+        let at = self.0.binary_search_by_key(&base_offset, |segment| segment.base_offset);
         at.ok().and_then(|at| self.0.get_mut(at))
     }
 
@@ -238,15 +227,8 @@ impl Segments {
     }
 
     /// Whether a new segment must be opened before this batch at `base`.
-    pub fn must_roll(
-        &self,
-        now: Now,
-        settings: &LogSettings,
-        header: &BatchHeader,
-        base: i64,
-    ) -> bool {
-        self.active()
-            .is_none_or(|active| active.must_roll(now, settings, header, base))
+    pub fn must_roll(&self, now: Now, settings: &LogSettings, header: &BatchHeader, base: i64) -> bool {
+        self.active().is_none_or(|active| active.must_roll(now, settings, header, base))
     }
 
     /// Seals the active segment.
@@ -257,47 +239,28 @@ impl Segments {
         }
     }
 
-    pub(super) fn open(
-        &mut self,
-        base_offset: i64,
-        file: FileId,
-        wall_ms: i64,
-        settings: &LogSettings,
-    ) {
+    pub(super) fn open(&mut self, base_offset: i64, file: FileId, wall_ms: i64, settings: &LogSettings) {
         assert!(
-            self.0
-                .last()
-                .is_none_or(|last| last.sealed && last.end_offset <= base_offset),
+            self.0.last().is_none_or(|last| last.sealed && last.end_offset <= base_offset),
             "a segment is opened behind a sealed one"
         );
-        self.0.push(Segment::open(
-            base_offset,
-            file,
-            wall_ms,
-            settings.index_interval_bytes,
-        ));
+        self.0.push(Segment::open(base_offset, file, wall_ms, settings.index_interval_bytes));
     }
 
     /// Removes segments that end at or below `log_start` and hold something, and returns their files.
     pub(super) fn drop_below(&mut self, log_start: i64) -> Vec<FileId> {
-        let kept = self.0.partition_point(|segment| {
-            segment.end_offset <= log_start && segment.base_offset < segment.end_offset
-        });
+        let kept = self
+            .0
+            .partition_point(|segment| segment.end_offset <= log_start && segment.base_offset < segment.end_offset);
         self.0.drain(..kept).map(|segment| segment.file).collect()
     }
 
     /// Cuts the log at `end_offset`, where a batch ends at `end_position` of its segment. The cut segment is sealed: its
     /// written blocks are not written again. Returns the files that are no longer part of the log.
     pub(super) fn truncate(&mut self, end_offset: i64, end_position: u64) -> Vec<FileId> {
-        let kept = self
-            .0
-            .partition_point(|segment| segment.base_offset < end_offset);
+        let kept = self.0.partition_point(|segment| segment.base_offset < end_offset);
         let dropped = self.0.drain(kept..).map(|segment| segment.file).collect();
-        if let Some(last) = self
-            .0
-            .last_mut()
-            .filter(|last| last.end_offset > end_offset)
-        {
+        if let Some(last) = self.0.last_mut().filter(|last| last.end_offset > end_offset) {
             last.end_offset = end_offset;
             last.end_position = compact(end_position.min(last.end_position()));
             last.next_position = compact(block_ceil(last.end_position()));

@@ -90,11 +90,8 @@ mod tests {
 
     #[test]
     fn bounds_hold_for_create_time_only() {
-        let mut settings = LogSettings {
-            timestamp_before_max_ms: 10,
-            timestamp_after_max_ms: 5,
-            ..LogSettings::default()
-        };
+        let mut settings =
+            LogSettings { timestamp_before_max_ms: 10, timestamp_after_max_ms: 5, ..LogSettings::default() };
         assert!(settings.accepts_timestamp(100, 90) && settings.accepts_timestamp(100, 105));
         assert!(!settings.accepts_timestamp(100, 89) && !settings.accepts_timestamp(100, 106));
         settings.timestamp_type = TimestampType::LogAppendTime;

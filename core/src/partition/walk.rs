@@ -53,12 +53,7 @@ impl<'a> Stretch<'a> {
     }
 
     pub fn walk(self) -> Walk<'a> {
-        Walk {
-            stretch: self,
-            at: self.position,
-            end: self.end(),
-            ended: None,
-        }
+        Walk { stretch: self, at: self.position, end: self.end(), ended: None }
     }
 
     /// Copies bytes from `position` on into `into`, as many as there are.
@@ -93,10 +88,7 @@ impl Walk<'_> {
 
     fn cut(&mut self, bytes: u64) -> Option<Walked> {
         let position = self.at;
-        self.stop(WalkEnd::Cut {
-            position,
-            end: position + bytes,
-        })
+        self.stop(WalkEnd::Cut { position, end: position + bytes })
     }
 }
 
@@ -170,18 +162,14 @@ pub struct Trim {
 
 /// Cuts a stretch to whole batches from the one that holds `from_offset` on.
 pub fn trim(stretch: Stretch<'_>, cut: Trim) -> Trimmed {
-    let mut trimmed = Trimmed {
-        first_offset: cut.from_offset,
-        next_offset: cut.from_offset,
-        ..Trimmed::default()
-    };
+    let mut trimmed = Trimmed { first_offset: cut.from_offset, next_offset: cut.from_offset, ..Trimmed::default() };
     let mut walk = stretch.walk();
     for batch in walk.by_ref() {
         if batch.header.end_offset() <= cut.from_offset {
             continue;
         }
-        let fits = trimmed.bytes + u64::from(batch.header.bytes) <= cut.max_bytes
-            || (cut.first_whole && trimmed.bytes == 0);
+        let fits =
+            trimmed.bytes + u64::from(batch.header.bytes) <= cut.max_bytes || (cut.first_whole && trimmed.bytes == 0);
         if batch.header.end_offset() > cut.limit_offset || !fits {
             return trimmed;
         }
@@ -211,12 +199,6 @@ impl Trimmed {
 }
 
 /// The first batch of a stretch that may hold a record of at least `timestamp` at or above `from_offset`.
-pub fn first_at_timestamp(
-    stretch: Stretch<'_>,
-    timestamp: i64,
-    from_offset: i64,
-) -> Option<Walked> {
-    stretch.walk().find(|batch| {
-        batch.header.max_timestamp >= timestamp && batch.header.end_offset() > from_offset
-    })
+pub fn first_at_timestamp(stretch: Stretch<'_>, timestamp: i64, from_offset: i64) -> Option<Walked> {
+    stretch.walk().find(|batch| batch.header.max_timestamp >= timestamp && batch.header.end_offset() > from_offset)
 }

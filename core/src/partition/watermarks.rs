@@ -24,13 +24,7 @@ pub struct Watermarks {
 impl Watermarks {
     /// A log that ends at `log_end`, all of it durable and visible.
     pub fn recovered(log_end: i64) -> Watermarks {
-        Watermarks {
-            log_end,
-            written_end: log_end,
-            durable_end: log_end,
-            high: log_end,
-            followers: Vec::new(),
-        }
+        Watermarks { log_end, written_end: log_end, durable_end: log_end, high: log_end, followers: Vec::new() }
     }
 
     pub fn log_end(&self) -> i64 {
@@ -100,16 +94,8 @@ impl Watermarks {
             self.durable_end <= self.written_end && self.written_end <= self.log_end,
             "durable_end <= written_end <= log_end"
         );
-        let own = if flush_mode {
-            self.durable_end
-        } else {
-            self.written_end
-        };
-        let common = self
-            .followers
-            .iter()
-            .map(|follower| follower.end_offset)
-            .fold(own, i64::min);
+        let own = if flush_mode { self.durable_end } else { self.written_end };
+        let common = self.followers.iter().map(|follower| follower.end_offset).fold(own, i64::min);
         let moved = common > self.high;
         self.high = self.high.max(common);
         moved
@@ -142,10 +128,7 @@ mod tests {
     #[test]
     fn the_slowest_replica_holds_the_watermark() {
         let mut marks = Watermarks::recovered(0);
-        marks.set_followers(vec![Follower {
-            broker: 2,
-            end_offset: 0,
-        }]);
+        marks.set_followers(vec![Follower { broker: 2, end_offset: 0 }]);
         marks.appended(10);
         assert!(!marks.durable(10, true));
         assert!(!marks.fetched(3, 10, true), "not a replica");
