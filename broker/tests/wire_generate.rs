@@ -64,8 +64,7 @@ fn module_text(messages: &[Message], members: &[&Message]) -> String {
     if body.contains("TopicId") {
         text += "use watershed_core::units::TopicId;\n\n";
     }
-    text +=
-        "use crate::wire::message::{Kind, Message};\nuse crate::wire::reader::{Reader, Result};\n";
+    text += "use crate::wire::message::{Kind, Message};\nuse crate::wire::reader::{Reader, Result};\n";
     text += if body.contains("Tags::") {
         "use crate::wire::writer::{Tags, Writer};\n"
     } else {
@@ -84,14 +83,8 @@ fn root_text(message: &Message) -> String {
         _ => "Data",
     };
     let doc = match message.key {
-        -1 => format!(
-            "{}, a control record's value, versions {min} to {max}.",
-            message.name
-        ),
-        key => format!(
-            "{} {} (key {key}), versions {min} to {max}.",
-            message.name, message.kind
-        ),
+        -1 => format!("{}, a control record's value, versions {min} to {max}.", message.name),
+        key => format!("{} {} (key {key}), versions {min} to {max}.", message.name, message.kind),
     };
     let (decode, encode) = codec(layout);
     format!(
@@ -108,18 +101,11 @@ fn root_text(message: &Message) -> String {
 fn struct_text(messages: &[Message], message: &Message, layout: &Layout) -> String {
     let (decode, encode) = codec(layout);
     let bytes_min = if is_element(messages, message, layout) {
-        format!(
-            "    const BYTES_MIN: usize = {};\n\n",
-            layout_bytes_min(messages, message, layout)
-        )
+        format!("    const BYTES_MIN: usize = {};\n\n", layout_bytes_min(messages, message, layout))
     } else {
         String::new()
     };
-    format!(
-        "\n{}\nimpl {} {{\n{bytes_min}{decode}\n{encode}}}\n",
-        declaration(layout),
-        layout.name
-    )
+    format!("\n{}\nimpl {} {{\n{bytes_min}{decode}\n{encode}}}\n", declaration(layout), layout.name)
 }
 
 /// Whether some array has this struct as its element.
@@ -135,22 +121,14 @@ fn is_element(messages: &[Message], message: &Message, layout: &Layout) -> bool 
 fn declaration(layout: &Layout) -> String {
     let name = &layout.name;
     let plain = layout.fields.iter().all(|field| field.default.is_none());
-    let derive = if plain {
-        "Clone, Debug, Default, PartialEq"
-    } else {
-        "Clone, Debug, PartialEq"
-    };
+    let derive = if plain { "Clone, Debug, Default, PartialEq" } else { "Clone, Debug, PartialEq" };
     let mut text = format!("#[derive({derive})]\npub struct {name} {{\n");
     for field in &layout.fields {
         writeln!(text, "    pub {}: {},", field.name, rust_type(field)).unwrap();
     }
     text += "}\n";
     if !plain {
-        write!(
-            text,
-            "\nimpl Default for {name} {{\n    fn default() -> Self {{\n        Self {{\n"
-        )
-        .unwrap();
+        write!(text, "\nimpl Default for {name} {{\n    fn default() -> Self {{\n        Self {{\n").unwrap();
         for field in &layout.fields {
             writeln!(text, "            {}: {},", field.name, default(field)).unwrap();
         }
@@ -161,11 +139,7 @@ fn declaration(layout: &Layout) -> String {
 
 fn rust_type(field: &Field) -> String {
     let plain = plain_type(&field.ty);
-    if field.null.is_some() {
-        format!("Option<{plain}>")
-    } else {
-        plain
-    }
+    if field.null.is_some() { format!("Option<{plain}>") } else { plain }
 }
 
 fn plain_type(ty: &Type) -> String {
@@ -208,11 +182,7 @@ fn default(field: &Field) -> String {
 
 /// The methods `decode` and `encode` of one layout.
 fn codec(layout: &Layout) -> (String, String) {
-    let mut tagged: Vec<&Field> = layout
-        .fields
-        .iter()
-        .filter(|field| field.tag.is_some())
-        .collect();
+    let mut tagged: Vec<&Field> = layout.fields.iter().filter(|field| field.tag.is_some()).collect();
     tagged.sort_by_key(|field| field.tag);
     (decode_text(layout, &tagged), encode_text(layout, &tagged))
 }
@@ -221,11 +191,7 @@ fn decode_text(layout: &Layout, tagged: &[&Field]) -> String {
     let mutable = if tagged.is_empty() { "" } else { "mut " };
     let mut body = format!("        let {mutable}message = Self {{\n");
     for field in &layout.fields {
-        let value = if field.tag.is_some() {
-            default(field)
-        } else {
-            decode_field(layout, field)
-        };
+        let value = if field.tag.is_some() { default(field) } else { decode_field(layout, field) };
         writeln!(body, "            {}: {value},", field.name).unwrap();
     }
     body += "        };\n";
@@ -234,24 +200,15 @@ fn decode_text(layout: &Layout, tagged: &[&Field]) -> String {
     } else {
         body += "        r.tags(|tag, r| {\n            match tag {\n";
         for field in tagged {
-            let guard = condition(layout.versions, field.versions)
-                .map_or(String::new(), |c| format!(" if {c}"));
+            let guard = condition(layout.versions, field.versions).map_or(String::new(), |c| format!(" if {c}"));
             let value = decode_value(field);
-            writeln!(
-                body,
-                "                {}{guard} => message.{} = {value},",
-                field.tag.unwrap(),
-                field.name
-            )
-            .unwrap();
+            writeln!(body, "                {}{guard} => message.{} = {value},", field.tag.unwrap(), field.name)
+                .unwrap();
         }
         body += "                _ => return Ok(false),\n            }\n            Ok(true)\n        })?;\n";
     }
     body += "        Ok(message)\n";
-    format!(
-        "    fn decode(r: &mut Reader<'_>, {}: i16) -> Result<Self> {{\n{body}    }}\n",
-        version_name(&body)
-    )
+    format!("    fn decode(r: &mut Reader<'_>, {}: i16) -> Result<Self> {{\n{body}    }}\n", version_name(&body))
 }
 
 fn encode_text(layout: &Layout, tagged: &[&Field]) -> String {
@@ -260,11 +217,7 @@ fn encode_text(layout: &Layout, tagged: &[&Field]) -> String {
         let value = encode_field(field);
         match condition(layout.versions, field.versions) {
             None => writeln!(body, "        {value};").unwrap(),
-            Some(condition) => writeln!(
-                body,
-                "        if {condition} {{\n            {value};\n        }}"
-            )
-            .unwrap(),
+            Some(condition) => writeln!(body, "        if {condition} {{\n            {value};\n        }}").unwrap(),
         }
     }
     if tagged.is_empty() {
@@ -273,33 +226,18 @@ fn encode_text(layout: &Layout, tagged: &[&Field]) -> String {
         body += "        let mut tags = Tags::default();\n";
         for field in tagged {
             let set = is_set(field);
-            let condition = condition(layout.versions, field.versions)
-                .map_or(set.clone(), |c| format!("{c} && {set}"));
-            let (tag, value) = (
-                field.tag.unwrap(),
-                encode_value(field, field.null.is_some()),
-            );
-            writeln!(
-                body,
-                "        if {condition} {{\n            tags.put({tag}, |w| {value});\n        }}"
-            )
-            .unwrap();
+            let condition = condition(layout.versions, field.versions).map_or(set.clone(), |c| format!("{c} && {set}"));
+            let (tag, value) = (field.tag.unwrap(), encode_value(field, field.null.is_some()));
+            writeln!(body, "        if {condition} {{\n            tags.put({tag}, |w| {value});\n        }}").unwrap();
         }
         body += "        w.tags(tags);\n";
     }
-    format!(
-        "    fn encode(&self, w: &mut Writer, {}: i16) {{\n{body}    }}\n",
-        version_name(&body)
-    )
+    format!("    fn encode(&self, w: &mut Writer, {}: i16) {{\n{body}    }}\n", version_name(&body))
 }
 
 fn version_name(body: &str) -> &'static str {
     let uses = ["version >", "version <", "&version", ", version)"];
-    if uses.iter().any(|used| body.contains(used)) {
-        "version"
-    } else {
-        "_version"
-    }
+    if uses.iter().any(|used| body.contains(used)) { "version" } else { "_version" }
 }
 
 /// When a field is present, given that its holder is; `None` if always.
@@ -351,10 +289,7 @@ fn decode_call(ty: &Type, name: &str, nullable: &str) -> String {
                 Type::Struct(ty) => format!("{ty}::BYTES_MIN"),
                 ty => primitive_bytes_min(ty).to_string(),
             };
-            format!(
-                "r.{nullable}array(\"{name}\", {bytes_min}, |r| {})",
-                decode_call(element, name, "")
-            )
+            format!("r.{nullable}array(\"{name}\", {bytes_min}, |r| {})", decode_call(element, name, ""))
         }
     }
 }
@@ -383,10 +318,7 @@ fn encode_value(field: &Field, nullable: bool) -> String {
     };
     let prefix = if nullable { "nullable_" } else { "" };
     match &field.ty {
-        Type::Array(element) => format!(
-            "w.{prefix}array({borrowed}, |w, each| {})",
-            encode_element(element)
-        ),
+        Type::Array(element) => format!("w.{prefix}array({borrowed}, |w, each| {})", encode_element(element)),
         Type::Struct(_) if nullable => {
             format!("w.nullable_struct({place}.as_ref(), |w, each| each.encode(w, version))")
         }
@@ -428,27 +360,18 @@ fn is_set(field: &Field) -> String {
 /// The fewest bytes that an element can have in any version.
 fn layout_bytes_min(messages: &[Message], message: &Message, layout: &Layout) -> usize {
     let Versions { min, max } = layout.versions;
-    (min..=max)
-        .map(|version| layout_bytes(messages, message, layout, version))
-        .min()
-        .unwrap()
+    (min..=max).map(|version| layout_bytes(messages, message, layout, version)).min().unwrap()
 }
 
 fn layout_bytes(messages: &[Message], message: &Message, layout: &Layout, version: i16) -> usize {
     let flexible = message.is_flexible(version);
-    let present = layout
-        .fields
-        .iter()
-        .filter(|field| field.tag.is_none() && field.versions.contains(version));
+    let present = layout.fields.iter().filter(|field| field.tag.is_none() && field.versions.contains(version));
     let fields: usize = present
         .map(|field| match &field.ty {
             Type::Struct(_) if field.null.is_some() => 1,
-            Type::Struct(name) => layout_bytes(
-                messages,
-                message,
-                wire_schema::layout(messages, message, name),
-                version,
-            ),
+            Type::Struct(name) => {
+                layout_bytes(messages, message, wire_schema::layout(messages, message, name), version)
+            }
             Type::Array(_) => {
                 if flexible {
                     1

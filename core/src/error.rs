@@ -32,7 +32,14 @@ pub enum Refusal {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
     #[error("{operation} of {file} at {position}: {cause}")]
-    Io { operation: &'static str, file: String, position: u64, cause: String },
+    Io {
+        operation: &'static str,
+        file: String,
+        position: u64,
+        /// The operating system's error number, or 0.
+        errno: i32,
+        cause: String,
+    },
     #[error("{file} is damaged at {position}: {what}")]
     Corrupt { file: String, position: u64, what: &'static str },
     #[error("no space left for {what}")]

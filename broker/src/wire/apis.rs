@@ -104,11 +104,7 @@ impl Api {
 /// The API that serves this key and version.
 pub fn lookup(key: i16, version: i16) -> Result<Api, Unsupported> {
     let api = Api::from_key(key).ok_or(Unsupported::Key(key))?;
-    if api.serves(version) {
-        Ok(api)
-    } else {
-        Err(Unsupported::Version { api, version })
-    }
+    if api.serves(version) { Ok(api) } else { Err(Unsupported::Version { api, version }) }
 }
 
 /// The table as ApiVersions answers it.
@@ -139,10 +135,7 @@ mod tests {
     #[test]
     fn produce_is_advertised_from_zero_but_refused_below_three() {
         let produce = advertised().into_iter().find(|row| row.api_key == 0);
-        assert_eq!(
-            produce.map(|row| (row.min_version, row.max_version)),
-            Some((0, 13))
-        );
+        assert_eq!(produce.map(|row| (row.min_version, row.max_version)), Some((0, 13)));
         let api = Api::Produce;
         assert_eq!(lookup(0, 2), Err(Unsupported::Version { api, version: 2 }));
         assert_eq!(lookup(3, 14).map_err(|_| ()), Err(()));

@@ -27,10 +27,7 @@ pub enum HeaderError {
     /// Well formed, but not served. ApiVersions is answered all the same (in version 0, with error 35); for any other the
     /// connection is closed.
     #[error("{why}")]
-    Unsupported {
-        why: Unsupported,
-        correlation_id: i32,
-    },
+    Unsupported { why: Unsupported, correlation_id: i32 },
 }
 
 /// Reads the header of a frame (without its length prefix).
@@ -39,32 +36,17 @@ pub fn parse(frame: &[u8]) -> Result<RequestHeader<'_>, HeaderError> {
     let key = reader.i16("api_key")?;
     let version = reader.i16("api_version")?;
     let correlation_id = reader.i32("correlation_id")?;
-    let unsupported = |why| HeaderError::Unsupported {
-        why,
-        correlation_id,
-    };
+    let unsupported = |why| HeaderError::Unsupported { why, correlation_id };
     let api = apis::lookup(key, version).map_err(unsupported)?;
     let client_id = reader.nullable_str("client_id")?;
     if api.is_flexible(version) {
         reader.skip_header_tags()?;
     }
-    Ok(RequestHeader {
-        api,
-        version,
-        correlation_id,
-        client_id,
-        body_at: reader.position(),
-    })
+    Ok(RequestHeader { api, version, correlation_id, client_id, body_at: reader.position() })
 }
 
 /// Appends a request header, as a client does.
-pub fn write_request(
-    out: &mut Vec<u8>,
-    api: Api,
-    version: i16,
-    correlation_id: i32,
-    client_id: Option<&str>,
-) {
+pub fn write_request(out: &mut Vec<u8>, api: Api, version: i16, correlation_id: i32, client_id: Option<&str>) {
     let mut writer = super::writer::Writer::onto(std::mem::take(out), false);
     writer.i16(api.key());
     writer.i16(version);
@@ -105,12 +87,7 @@ pub fn parse_response(frame: &[u8], api: Api, version: i16) -> Result<(i32, usiz
 }
 
 /// A whole response frame, length included.
-pub fn response_frame<M: Message>(
-    api: Api,
-    version: i16,
-    correlation_id: i32,
-    body: &M,
-) -> Vec<u8> {
+pub fn response_frame<M: Message>(api: Api, version: i16, correlation_id: i32, body: &M) -> Vec<u8> {
     let mut frame = vec![0; 4];
     write_response(&mut frame, api, version, correlation_id);
     sealed(body.write_onto(frame, version))
@@ -146,14 +123,9 @@ mod tests {
 
     #[test]
     fn a_flexible_header_keeps_its_plain_client_id() {
-        let frame = [
-            0, 18, 0, 3, 0, 0, 0, 7, 0, 2, b'm', b'e', 1, 9, 1, 0xff, 0x02,
-        ];
+        let frame = [0, 18, 0, 3, 0, 0, 0, 7, 0, 2, b'm', b'e', 1, 9, 1, 0xff, 0x02];
         let header = parse(&frame).unwrap();
-        assert_eq!(
-            (header.api, header.client_id, header.body_at),
-            (Api::ApiVersions, Some("me"), 16)
-        );
+        assert_eq!((header.api, header.client_id, header.body_at), (Api::ApiVersions, Some("me"), 16));
     }
 
     #[test]
@@ -162,13 +134,7 @@ mod tests {
         let (api, version) = (Api::ApiVersions, 99);
         let why = Unsupported::Version { api, version };
         let correlation_id = 7;
-        assert_eq!(
-            error,
-            HeaderError::Unsupported {
-                why,
-                correlation_id
-            }
-        );
+        assert_eq!(error, HeaderError::Unsupported { why, correlation_id });
     }
 
     #[test]

@@ -49,11 +49,7 @@ macro_rules! fixed {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], flexible: bool) -> Reader<'a> {
-        Reader {
-            bytes,
-            at: 0,
-            flexible,
-        }
+        Reader { bytes, at: 0, flexible }
     }
 
     /// The position of the next byte.
@@ -92,10 +88,7 @@ impl<'a> Reader<'a> {
 
     fn chunk<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N]> {
         let at = self.at;
-        self.take(N, field)?
-            .first_chunk()
-            .copied()
-            .ok_or(WireError::Truncated { field, at })
+        self.take(N, field)?.first_chunk().copied().ok_or(WireError::Truncated { field, at })
     }
 
     /// An unsigned number of at most 32 bits, seven to a byte, lowest first.
@@ -141,16 +134,10 @@ impl<'a> Reader<'a> {
             let above = self.uvarint(field)?;
             return Ok(above.checked_sub(1).map(|length| length as usize));
         }
-        let length = if short {
-            i32::from(self.i16(field)?)
-        } else {
-            self.i32(field)?
-        };
+        let length = if short { i32::from(self.i16(field)?) } else { self.i32(field)? };
         match length {
             -1 => Ok(None),
-            _ => usize::try_from(length)
-                .map(Some)
-                .map_err(|_| WireError::BadLength { field, at }),
+            _ => usize::try_from(length).map(Some).map_err(|_| WireError::BadLength { field, at }),
         }
     }
 
@@ -163,15 +150,12 @@ impl<'a> Reader<'a> {
         if length > i16::MAX as usize {
             return Err(WireError::BadLength { field, at });
         }
-        std::str::from_utf8(self.take(length, field)?)
-            .map(Some)
-            .map_err(|_| WireError::NotUtf8 { field, at })
+        std::str::from_utf8(self.take(length, field)?).map(Some).map_err(|_| WireError::NotUtf8 { field, at })
     }
 
     pub fn str(&mut self, field: &'static str) -> Result<&'a str> {
         let at = self.at;
-        self.nullable_str(field)?
-            .ok_or(WireError::UnexpectedNull { field, at })
+        self.nullable_str(field)?.ok_or(WireError::UnexpectedNull { field, at })
     }
 
     pub fn string(&mut self, field: &'static str) -> Result<String> {
@@ -192,11 +176,7 @@ impl<'a> Reader<'a> {
 
     /// The number of elements that follow, or `None` for null. It is refused unless the rest of the message can hold that
     /// many of `element_bytes_min` bytes.
-    pub fn nullable_count(
-        &mut self,
-        field: &'static str,
-        element_bytes_min: usize,
-    ) -> Result<Option<usize>> {
+    pub fn nullable_count(&mut self, field: &'static str, element_bytes_min: usize) -> Result<Option<usize>> {
         let at = self.at;
         let Some(count) = self.length(field, false)? else {
             return Ok(None);
@@ -209,8 +189,7 @@ impl<'a> Reader<'a> {
 
     pub fn count(&mut self, field: &'static str, element_bytes_min: usize) -> Result<usize> {
         let at = self.at;
-        self.nullable_count(field, element_bytes_min)?
-            .ok_or(WireError::UnexpectedNull { field, at })
+        self.nullable_count(field, element_bytes_min)?.ok_or(WireError::UnexpectedNull { field, at })
     }
 
     /// An array, or `None` for null.
@@ -237,8 +216,7 @@ impl<'a> Reader<'a> {
         element: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<Vec<T>> {
         let at = self.at;
-        self.nullable_array(field, element_bytes_min, element)?
-            .ok_or(WireError::UnexpectedNull { field, at })
+        self.nullable_array(field, element_bytes_min, element)?.ok_or(WireError::UnexpectedNull { field, at })
     }
 
     /// A struct that may be null: one byte says which.
@@ -255,10 +233,7 @@ impl<'a> Reader<'a> {
 
     /// The tagged fields at a struct's end, if the message is flexible. `known` reads a tag's value from a reader of
     /// exactly that value and says whether it knows the tag; unknown ones are skipped.
-    pub fn tags(
-        &mut self,
-        mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<bool>,
-    ) -> Result<()> {
+    pub fn tags(&mut self, mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<bool>) -> Result<()> {
         if !self.flexible {
             return Ok(());
         }
@@ -270,10 +245,7 @@ impl<'a> Reader<'a> {
         self.tagged(&mut |_, _| Ok(false))
     }
 
-    fn tagged(
-        &mut self,
-        known: &mut dyn FnMut(u32, &mut Reader<'a>) -> Result<bool>,
-    ) -> Result<()> {
+    fn tagged(&mut self, known: &mut dyn FnMut(u32, &mut Reader<'a>) -> Result<bool>) -> Result<()> {
         let at = self.at;
         let count = self.uvarint("tagged fields")?;
         if count as usize > self.remaining() / 2 {
@@ -285,11 +257,7 @@ impl<'a> Reader<'a> {
             let size = self.uvarint("tag size")? as usize;
             let start = self.at;
             self.take(size, "tag value")?;
-            let mut value = Reader {
-                bytes: self.bytes.get(..self.at).unwrap_or_default(),
-                at: start,
-                flexible: true,
-            };
+            let mut value = Reader { bytes: self.bytes.get(..self.at).unwrap_or_default(), at: start, flexible: true };
             if known(tag, &mut value)? {
                 value.finish()?;
             }
@@ -332,18 +300,8 @@ mod tests {
     fn a_count_that_the_rest_cannot_hold_is_refused_before_any_allocation() {
         let bomb = i32::MAX.to_be_bytes();
         let read = Reader::new(&bomb, false).array("topics", 2, |r| r.i16("x"));
-        assert_eq!(
-            read,
-            Err(WireError::BadLength {
-                field: "topics",
-                at: 0
-            })
-        );
-        assert!(
-            Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x0f], true)
-                .count("topics", 1)
-                .is_err()
-        );
+        assert_eq!(read, Err(WireError::BadLength { field: "topics", at: 0 }));
+        assert!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x0f], true).count("topics", 1).is_err());
     }
 
     #[test]

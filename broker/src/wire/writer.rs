@@ -94,10 +94,8 @@ impl Writer {
 
     /// A length prefix for arrays and bytes: 32 bits or compact; `None` is null.
     pub fn length(&mut self, length: Option<usize>) {
-        let length = length.map(|length| {
-            i32::try_from(length)
-                .expect("a message is bounded far below 2 GiB before it is written")
-        });
+        let length = length
+            .map(|length| i32::try_from(length).expect("a message is bounded far below 2 GiB before it is written"));
         match (self.flexible, length) {
             (true, length) => self.uvarint(length.map_or(0, |length| length.cast_unsigned() + 1)),
             (false, length) => self.i32(length.unwrap_or(-1)),
@@ -123,11 +121,7 @@ impl Writer {
         self.nullable_array(Some(elements), element);
     }
 
-    pub fn nullable_array<T>(
-        &mut self,
-        elements: Option<&[T]>,
-        mut element: impl FnMut(&mut Writer, &T),
-    ) {
+    pub fn nullable_array<T>(&mut self, elements: Option<&[T]>, mut element: impl FnMut(&mut Writer, &T)) {
         self.length(elements.map(<[T]>::len));
         for each in elements.unwrap_or_default() {
             element(self, each);
@@ -158,10 +152,7 @@ impl Writer {
 
 impl Default for Tags {
     fn default() -> Tags {
-        Tags {
-            count: 0,
-            fields: Writer::new(true),
-        }
+        Tags { count: 0, fields: Writer::new(true) }
     }
 }
 

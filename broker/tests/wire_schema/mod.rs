@@ -50,9 +50,8 @@ pub(crate) struct Message {
     pub(crate) structs: Vec<Layout>,
 }
 
-const PRIMITIVES: [&str; 11] = [
-    "bool", "i8", "i16", "i32", "i64", "u16", "f64", "string", "records", "uuid", "topic_id",
-];
+const PRIMITIVES: [&str; 11] =
+    ["bool", "i8", "i16", "i32", "i64", "u16", "f64", "string", "records", "uuid", "topic_id"];
 
 impl Message {
     pub(crate) fn is_flexible(&self, version: i16) -> bool {
@@ -62,10 +61,7 @@ impl Message {
 
 /// Every message of both schema files; a struct that a response reuses from its request is found in the request's `structs`.
 pub(crate) fn messages() -> Vec<Message> {
-    let texts = [
-        include_str!("../../src/wire/schema/apis.txt"),
-        include_str!("../../src/wire/schema/records.txt"),
-    ];
+    let texts = [include_str!("../../src/wire/schema/apis.txt"), include_str!("../../src/wire/schema/records.txt")];
     texts.iter().flat_map(|text| parse(text)).collect()
 }
 
@@ -83,10 +79,7 @@ fn parse(text: &str) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     // The layouts that the next lines may belong to, outermost first: the root is `None`, a struct its index.
     let mut open: Vec<Option<usize>> = Vec::new();
-    for line in text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-    {
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         let depth = (line.len() - line.trim_start().len()) / 2;
         if depth == 0 {
             messages.push(parse_message(line));
@@ -105,11 +98,7 @@ fn parse(text: &str) -> Vec<Message> {
         let named = struct_name(&field.ty);
         parent.fields.push(field);
         if let Some(name) = named {
-            message.structs.push(Layout {
-                name,
-                versions,
-                fields: Vec::new(),
-            });
+            message.structs.push(Layout { name, versions, fields: Vec::new() });
             open.push(Some(message.structs.len() - 1));
         }
     }
@@ -140,26 +129,12 @@ fn parse_message(line: &str) -> Message {
         "record" => "Record",
         _ => "",
     };
-    let all = Versions {
-        min: 0,
-        max: i16::MAX,
-    };
+    let all = Versions { min: 0, max: i16::MAX };
     let versions = parse_versions(rest[0], all);
     assert_eq!(rest[1], "flexible", "{line}");
-    let root = Layout {
-        name: format!("{name}{suffix}"),
-        versions,
-        fields: Vec::new(),
-    };
+    let root = Layout { name: format!("{name}{suffix}"), versions, fields: Vec::new() };
     let flexible_from = rest[2].parse().expect(line);
-    Message {
-        kind,
-        name,
-        key,
-        flexible_from,
-        root,
-        structs: Vec::new(),
-    }
+    Message { kind, name, key, flexible_from, root, structs: Vec::new() }
 }
 
 fn parse_field(line: &str, parent: Versions) -> Field {
@@ -168,17 +143,8 @@ fn parse_field(line: &str, parent: Versions) -> Field {
     let name = next().to_owned();
     let ty = parse_type(next());
     let is_versions = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
-    let versions = words
-        .next_if(is_versions)
-        .map_or(parent, |word| parse_versions(word, parent));
-    let mut field = Field {
-        name,
-        ty,
-        versions,
-        null: None,
-        tag: None,
-        default: None,
-    };
+    let versions = words.next_if(is_versions).map_or(parent, |word| parse_versions(word, parent));
+    let mut field = Field { name, ty, versions, null: None, tag: None, default: None };
     while let Some(word) = words.next() {
         match word {
             "null" => {
@@ -194,19 +160,13 @@ fn parse_field(line: &str, parent: Versions) -> Field {
 }
 
 fn parse_type(word: &str) -> Type {
-    if let Some(element) = word
-        .strip_prefix('[')
-        .and_then(|word| word.strip_suffix(']'))
-    {
+    if let Some(element) = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
         return Type::Array(Box::new(parse_type(element)));
     }
     if PRIMITIVES.contains(&word) {
         return Type::Primitive(word.to_owned());
     }
-    assert!(
-        word.starts_with(|c: char| c.is_ascii_uppercase()),
-        "no type {word}"
-    );
+    assert!(word.starts_with(|c: char| c.is_ascii_uppercase()), "no type {word}");
     Type::Struct(word.to_owned())
 }
 
@@ -217,9 +177,6 @@ fn parse_versions(word: &str, parent: Versions) -> Versions {
         (None, Some((min, max))) => (number(min), number(max)),
         (None, None) => (number(word), number(word)),
     };
-    assert!(
-        parent.min <= min && min <= max && max <= parent.max,
-        "{word} is outside of {parent:?}"
-    );
+    assert!(parent.min <= min && min <= max && max <= parent.max, "{word} is outside of {parent:?}");
     Versions { min, max }
 }
