@@ -6,12 +6,18 @@
 //! `units limits error checksum batch` → machines → `io`.
 
 pub mod batch;
+pub mod budget;
 pub mod checksum;
+pub mod drain;
 pub mod error;
 pub mod journal;
 mod le;
 pub mod limits;
+pub mod owners;
 pub mod partition;
+pub mod pipeline;
+pub mod pool;
+pub mod tail_cache;
 pub mod units;
 
 #[cfg(feature = "io")]
