@@ -6,8 +6,11 @@
 
 pub mod apis;
 pub mod error_code;
+pub mod fetch;
 pub mod generated;
 pub mod header;
 pub mod message;
+pub mod produce;
 pub mod reader;
+pub mod topic_ref;
 pub mod writer;

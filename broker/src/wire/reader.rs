@@ -4,6 +4,8 @@
 //! An error names the field and its position in the message. `flexible` chooses between the classic shapes (fixed length
 //! words) and the compact ones (varints, tagged fields) for a whole message.
 
+use std::ops::Range;
+
 /// What is wrong with a message, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -34,6 +36,8 @@ const RESERVED_COUNT_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
+    /// Where the message ends: beyond `bytes` if only its beginning is here.
+    end: usize,
     at: usize,
     flexible: bool,
 }
@@ -49,7 +53,18 @@ macro_rules! fixed {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], flexible: bool) -> Reader<'a> {
-        Reader { bytes, at: 0, flexible }
+        Reader::over_prefix(bytes, bytes.len(), flexible)
+    }
+
+    /// Reads the beginning of a message of `end` bytes: counts are held against the whole, and what is not here yet is
+    /// [`WireError::Truncated`].
+    pub fn over_prefix(bytes: &'a [u8], end: usize, flexible: bool) -> Reader<'a> {
+        Reader { bytes: bytes.get(..end).unwrap_or(bytes), end, at: 0, flexible }
+    }
+
+    /// The same place, in a body whose shapes are flexible or not.
+    pub fn with_flexible(self, flexible: bool) -> Reader<'a> {
+        Reader { flexible, ..self }
     }
 
     /// The position of the next byte.
@@ -58,7 +73,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn remaining(&self) -> usize {
-        self.bytes.len() - self.at
+        self.end - self.at
     }
 
     pub fn is_flexible(&self) -> bool {
@@ -84,6 +99,15 @@ impl<'a> Reader<'a> {
             .ok_or(WireError::Truncated { field, at: self.at })?;
         self.at += count;
         Ok(taken)
+    }
+
+    /// Passes over `count` bytes, which need not be here yet.
+    pub fn skip(&mut self, count: usize, field: &'static str) -> Result<()> {
+        if count > self.remaining() {
+            return Err(WireError::BadLength { field, at: self.at });
+        }
+        self.at += count;
+        Ok(())
     }
 
     fn chunk<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N]> {
@@ -174,6 +198,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A byte string as its place in the message, which need not be here yet; `None` for null.
+    pub fn nullable_range(&mut self, field: &'static str) -> Result<Option<Range<usize>>> {
+        let Some(length) = self.length(field, false)? else {
+            return Ok(None);
+        };
+        let start = self.at;
+        self.skip(length, field)?;
+        Ok(Some(start..self.at))
+    }
+
     /// The number of elements that follow, or `None` for null. It is refused unless the rest of the message can hold that
     /// many of `element_bytes_min` bytes.
     pub fn nullable_count(&mut self, field: &'static str, element_bytes_min: usize) -> Result<Option<usize>> {
@@ -257,7 +291,12 @@ impl<'a> Reader<'a> {
             let size = self.uvarint("tag size")? as usize;
             let start = self.at;
             self.take(size, "tag value")?;
-            let mut value = Reader { bytes: self.bytes.get(..self.at).unwrap_or_default(), at: start, flexible: true };
+            let mut value = Reader {
+                bytes: self.bytes.get(..self.at).unwrap_or_default(),
+                end: self.at,
+                at: start,
+                flexible: true,
+            };
             if known(tag, &mut value)? {
                 value.finish()?;
             }
