@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod budget;
+pub mod checkpoint;
 pub mod checksum;
 pub mod drain;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod partition;
 pub mod pipeline;
 pub mod pool;
 pub mod tail_cache;
+pub mod superblock;
 pub mod units;
 
 #[cfg(feature = "io")]

@@ -59,7 +59,7 @@ impl Default for JournalConfig {
 }
 
 /// The place between two frames: where replay starts and where a resumed journal goes on. Kept in images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalPoint {
     /// Of the next frame.
     pub sequence: u64,

@@ -4,6 +4,7 @@
 //! decides whether a frame follows, so zeroes, earlier laps and frames behind a former cut never do. A frame that does
 //! not check is the torn tail, unless a later frame (or the anchor) says that it had been durable: then it is damage,
 //! and what its tail copy still tells is handed on. Never: a frame out of order, or a cut below what is proven durable.
+//! The driver flushes the ring's files before the first read, so that what replay accepts is durable from then on.
 
 use std::collections::VecDeque;
 
