@@ -154,10 +154,7 @@ impl SegmentPool {
         if self.prewriting_under_way || self.spares.len() >= self.spares_max {
             return None;
         }
-        let range = match self.prewriting {
-            Some(range) => range,
-            None => FileRange { file: self.new_file(), position: 0, length: PREWRITE_BYTES.min(SEGMENT_FILE_BYTES) },
-        };
+        let range = self.prewriting.unwrap_or_else(|| self.prewrite_from());
         self.prewriting = Some(range);
         self.prewriting_under_way = true;
         Some(range)
@@ -216,5 +213,83 @@ impl SegmentPool {
         let file = FileId::new(self.journal, self.counter_next);
         self.counter_next = self.counter_next.checked_add(1).expect("fewer files than 2^32");
         file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(spares: u32, spares_max: usize) -> SegmentPool {
+        let files = (0..spares).map(|n| FileId::new(JournalId(1), n)).collect();
+        SegmentPool::new(JournalId(1), spares, files, spares_max)
+    }
+
+    #[test]
+    fn a_dropped_file_is_free_once_durable_and_unread() {
+        let mut pool = pool(1, 1);
+        let grant = pool.take();
+        assert!(grant.prewritten);
+        pool.lease(grant.file);
+        pool.retire(grant.file, Stamp(5));
+        pool.durable(Stamp(4));
+        pool.release(grant.file);
+        assert_eq!(pool.spares().count(), 0, "the drop is not durable");
+        pool.lease(grant.file);
+        pool.durable(Stamp(5));
+        assert_eq!(pool.spares().count(), 0, "a reader holds it");
+        assert!(pool.release(grant.file).is_empty());
+        assert_eq!(pool.take(), grant, "recycled");
+    }
+
+    #[test]
+    fn files_above_the_maximum_are_unlinked() {
+        let mut pool = pool(2, 1);
+        let files = [pool.take().file, pool.take().file];
+        pool.retire(files[0], Stamp(1));
+        pool.retire(files[1], Stamp(1));
+        assert_eq!(pool.durable(Stamp(1)), [files[1]]);
+        assert_eq!(pool.spares().collect::<Vec<_>>(), [files[0]]);
+    }
+
+    #[test]
+    fn a_new_file_grows_in_steps_and_a_whole_one_never() {
+        let mut pool = pool(1, 1);
+        let whole = pool.take().file;
+        assert_eq!(pool.grow(whole, 4096), None);
+        let new = pool.take();
+        assert!(!new.prewritten && new.file.0 & 0xffff_ffff == 1);
+        let step = pool.grow(new.file, 4096).unwrap();
+        assert_eq!((step.position, step.length), (0, GROWTH_BYTES));
+        assert_eq!(pool.grow(new.file, GROWTH_BYTES), None);
+        let last = pool.grow(new.file, SEGMENT_FILE_BYTES).unwrap();
+        assert_eq!(last.position + last.length, SEGMENT_FILE_BYTES);
+    }
+
+    #[test]
+    fn prewriting_makes_spares_one_piece_at_a_time() {
+        let mut pool = pool(0, 1);
+        let mut written = 0;
+        while let Some(range) = pool.prewrite() {
+            assert_eq!(pool.prewrite(), None, "one is under way");
+            assert_eq!(range.position, written);
+            written += range.length;
+            pool.prewritten(range);
+        }
+        assert_eq!(written, SEGMENT_FILE_BYTES);
+        assert!(pool.take().prewritten);
+    }
+
+    #[test]
+    fn a_partly_written_file_is_finished_before_a_new_one() {
+        let mut pool = pool(0, 2);
+        let file = pool.take().file;
+        pool.grow(file, 10 << 20);
+        pool.retire(file, Stamp(1));
+        assert!(pool.durable(Stamp(1)).is_empty());
+        let range = pool.prewrite().unwrap();
+        assert_eq!((range.file, range.position), (file, 10 << 20));
+        let other = pool.take();
+        assert!(other.file != file && !other.prewritten);
     }
 }

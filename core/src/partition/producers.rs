@@ -224,3 +224,184 @@ fn last_sequence(header: &BatchHeader) -> i32 {
 pub fn sequence_after(sequence: i32, delta: i32) -> i32 {
     sequence.wrapping_add(delta) & i32::MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    fn batch(epoch: i16, sequence: i32, records: i32, base_offset: i64) -> BatchHeader {
+        BatchHeader {
+            base_offset,
+            bytes: 100,
+            leader_epoch: 0,
+            magic: 2,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: records - 1,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id: 9,
+            producer_epoch: epoch,
+            base_sequence: sequence,
+            records_count: records,
+        }
+    }
+
+    fn check(producers: &Producers, header: &BatchHeader) -> Result<Verdict, Refusal> {
+        producers.check(0, DAY_MS, header)
+    }
+
+    fn with(batches: &[(i16, i32, i32)]) -> Producers {
+        let mut producers = Producers::default();
+        let mut offset = 1000;
+        for &(epoch, sequence, records) in batches {
+            let header = batch(epoch, sequence, records, offset);
+            assert_eq!(check(&producers, &header), Ok(Verdict::Append));
+            producers.appended(0, &header, -1);
+            producers.stamped(9, Stamp(offset as u64));
+            offset += i64::from(records);
+        }
+        producers
+    }
+
+    #[test]
+    fn any_of_the_last_five_batches_is_answered_with_its_old_offset() {
+        let producers = with(&[(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1), (0, 5, 1)]);
+        for sequence in 1..6 {
+            let verdict = check(&producers, &batch(0, sequence, 1, 0));
+            let base_offset = 1000 + i64::from(sequence);
+            assert_eq!(
+                verdict,
+                Ok(Verdict::Duplicate { base_offset, append_time_ms: -1, stamp: Stamp(base_offset as u64) })
+            );
+        }
+        assert_eq!(check(&producers, &batch(0, 0, 1, 0)), Err(Refusal::DuplicateSequence));
+    }
+
+    #[test]
+    fn a_gap_or_a_batch_cut_otherwise_is_out_of_order() {
+        let producers = with(&[(0, 0, 4), (0, 4, 4)]);
+        for (sequence, records) in [(9, 1), (4, 3), (2, 4), (7, 2)] {
+            let header = batch(0, sequence, records, 0);
+            assert_eq!(check(&producers, &header), Err(Refusal::OutOfOrderSequence));
+        }
+        assert_eq!(check(&producers, &batch(0, 8, 1, 0)), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn after_the_largest_sequence_comes_zero() {
+        let producers = with(&[(0, i32::MAX - 1, 2)]);
+        assert_eq!(check(&producers, &batch(0, 0, 1, 0)), Ok(Verdict::Append));
+        assert_eq!(check(&producers, &batch(0, 1, 1, 0)), Err(Refusal::OutOfOrderSequence));
+        let across = with(&[(0, i32::MAX, 3)]);
+        assert_eq!(check(&across, &batch(0, 2, 1, 0)), Ok(Verdict::Append));
+        assert!(matches!(check(&across, &batch(0, i32::MAX, 3, 0)), Ok(Verdict::Duplicate { .. })));
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_zero_and_an_old_one_is_fenced() {
+        let producers = with(&[(3, 0, 1), (3, 1, 1)]);
+        assert_eq!(check(&producers, &batch(4, 2, 1, 0)), Err(Refusal::OutOfOrderSequence));
+        assert_eq!(check(&producers, &batch(4, 0, 1, 0)), Ok(Verdict::Append));
+        assert_eq!(check(&producers, &batch(2, 2, 1, 0)), Err(Refusal::InvalidProducerEpoch));
+        let bumped = with(&[(3, 0, 1), (4, 0, 1)]);
+        assert_eq!(check(&bumped, &batch(4, 1, 1, 0)), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn an_unknown_producer_may_begin_anywhere() {
+        assert_eq!(check(&Producers::default(), &batch(0, 77, 1, 0)), Ok(Verdict::Append));
+    }
+
+    /// T5 and T6 of the fault list: idle state is a fresh start, never a fatal error.
+    #[test]
+    fn an_expired_producer_starts_afresh() {
+        let mut producers = with(&[(3, 0, 1)]);
+        let gap = batch(3, 50, 1, 0);
+        assert_eq!(producers.check(DAY_MS, DAY_MS, &gap), Err(Refusal::OutOfOrderSequence));
+        assert_eq!(producers.check(DAY_MS + 1, DAY_MS, &gap), Ok(Verdict::Append));
+        assert_eq!(producers.expired(DAY_MS, DAY_MS).count(), 0);
+        assert_eq!(producers.expired(DAY_MS + 1, DAY_MS).collect::<Vec<_>>(), [9]);
+        producers.expire(9);
+        assert_eq!(producers.count(), 0);
+    }
+
+    #[test]
+    fn truncation_takes_back_what_was_remembered() {
+        let mut producers = with(&[(0, 0, 1), (0, 1, 1)]);
+        producers.truncate(1001);
+        assert_eq!(check(&producers, &batch(0, 1, 1, 0)), Ok(Verdict::Append));
+        producers.truncate(1000);
+        assert_eq!(producers.count(), 0);
+    }
+
+    #[test]
+    fn an_image_restores_all_but_the_stamps() {
+        let producers = with(&[(1, 0, 2), (1, 2, 2)]);
+        let restored = Producers::from_image(&producers.to_image());
+        assert_eq!(restored.to_image(), producers.to_image());
+        let verdict = check(&restored, &batch(1, 2, 2, 0));
+        assert!(matches!(verdict, Ok(Verdict::Duplicate { base_offset: 1002, stamp: Stamp(0), .. })));
+    }
+
+    /// The whole history of accepted batches, judged by a plain search.
+    #[derive(Default)]
+    struct Naive(Vec<(i16, i32, i32, i64)>);
+
+    impl Naive {
+        fn check(&self, epoch: i16, first: i32, last: i32) -> Result<Option<i64>, Refusal> {
+            let Some(&(latest, ..)) = self.0.last() else {
+                return Ok(None);
+            };
+            if epoch < latest {
+                return Err(Refusal::InvalidProducerEpoch);
+            }
+            if epoch > latest {
+                return if first == 0 { Ok(None) } else { Err(Refusal::OutOfOrderSequence) };
+            }
+            let current: Vec<_> = self.0.iter().filter(|batch| batch.0 == epoch).collect();
+            let window = &current[current.len().saturating_sub(BATCHES_MAX)..];
+            if let Some(found) = window.iter().find(|batch| (batch.1, batch.2) == (first, last)) {
+                return Ok(Some(found.3));
+            }
+            if first == window[window.len() - 1].2 + 1 {
+                return Ok(None);
+            }
+            Err(if window.len() == BATCHES_MAX && last < window[0].1 {
+                Refusal::DuplicateSequence
+            } else {
+                Refusal::OutOfOrderSequence
+            })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_search_through_the_whole_history(
+            steps in proptest::collection::vec((0i16..3, 0i32..24, 1i32..4, any::<bool>()), 1..120),
+        ) {
+            let (mut producers, mut naive, mut offset) = (Producers::default(), Naive::default(), 0);
+            for (bump, any_sequence, records, follow) in steps {
+                let latest = naive.0.last().copied().unwrap_or((1, 0, -1, 0));
+                let epoch = if follow { latest.0 } else { latest.0 - 1 + bump };
+                let first = if follow { latest.2 + 1 } else { any_sequence };
+                let header = batch(epoch, first, records, offset);
+                let expected = naive.check(epoch, first, first + records - 1);
+                let verdict = check(&producers, &header).map(|verdict| match verdict {
+                    Verdict::Append => None,
+                    Verdict::Duplicate { base_offset, .. } => Some(base_offset),
+                });
+                prop_assert_eq!(verdict, expected);
+                if expected == Ok(None) {
+                    producers.appended(0, &header, -1);
+                    naive.0.push((epoch, first, first + records - 1, offset));
+                    offset += i64::from(records);
+                }
+            }
+        }
+    }
+}

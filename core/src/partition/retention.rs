@@ -121,3 +121,36 @@ impl Partition {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    fn at(monotonic_ms: i64, wall_ms: i64) -> Now {
+        Now { monotonic_us: monotonic_ms as u64 * 1000, wall_ms }
+    }
+
+    #[test]
+    fn a_jump_suspends_deletes_until_it_is_undone() {
+        let mut guard = ClockGuard::default();
+        assert!(guard.observe(at(0, 0)));
+        assert!(guard.observe(at(1000, 1000 + HOUR_MS)), "an hour is tolerated");
+        assert!(!guard.observe(at(2000, 3 * HOUR_MS)));
+        assert!(guard.is_suspended() && !guard.observe(at(3000, 1000 + 3 * HOUR_MS)));
+        assert!(guard.observe(at(4000, 4000 + HOUR_MS)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_believed_after_a_steady_day_or_by_order() {
+        let mut guard = ClockGuard::default();
+        guard.observe(at(0, 0));
+        assert!(!guard.observe(at(1, 100 * HOUR_MS)));
+        assert!(!guard.observe(at(23 * HOUR_MS, 123 * HOUR_MS)));
+        assert!(guard.observe(at(25 * HOUR_MS, 125 * HOUR_MS)));
+        assert!(!guard.observe(at(25 * HOUR_MS, 0)));
+        guard.trust(at(25 * HOUR_MS, 0));
+        assert!(guard.observe(at(26 * HOUR_MS, HOUR_MS)));
+    }
+}
