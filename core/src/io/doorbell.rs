@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -80,13 +80,6 @@ impl Doorbell {
             // A lost wake is a core that never runs again.
             panic!("an eventfd accepts a write: {error}");
         }
-    }
-
-    /// Takes a count that `write_event` left; waits if there is none.
-    pub(crate) fn read_event(&self) -> std::io::Result<u64> {
-        let mut count = [0; 8];
-        (&self.event).read_exact(&mut count)?;
-        Ok(u64::from_ne_bytes(count))
     }
 
     pub(crate) fn push_woken(self: &Arc<Self>, task: Arc<Task>) {

@@ -314,15 +314,21 @@ pub(crate) fn cancel(task: &Task) {
     }
 }
 
+fn pin_thread(cpu: usize) -> Result<(), Fault> {
+    let core = core_affinity::CoreId { id: cpu };
+    // The crate aborts on a number that no CPU set holds, so it is checked first.
+    let allowed = core_affinity::get_core_ids().unwrap_or_default().contains(&core);
+    if allowed && core_affinity::set_for_current(core) {
+        return Ok(());
+    }
+    Err(Fault::Refused(format!("cannot pin a thread to CPU {cpu}: it does not exist or is not allowed")))
+}
+
 impl Core {
     fn enter_thread(config: ExecutorConfig) -> Result<Rc<Core>, Fault> {
         assert!(try_current().is_none(), "a thread runs one executor");
-        if let Some(cpu) = config.cpu
-            && !core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
-        {
-            return Err(Fault::Refused(format!(
-                "cannot pin a thread to CPU {cpu}: it does not exist or is not allowed"
-            )));
+        if let Some(cpu) = config.cpu {
+            pin_thread(cpu)?;
         }
         let doorbell = config.doorbell.map_or_else(Doorbell::new, Ok)?;
         let ring = Ring::new(config.ring_entries, doorbell.clone())

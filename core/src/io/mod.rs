@@ -5,11 +5,17 @@
 
 pub mod arena;
 pub mod block_map;
+pub mod buffers;
 pub mod doorbell;
 pub mod executor;
+pub mod file;
+pub mod mesh;
+pub mod notify;
 mod ops;
 mod park;
 pub mod ring;
+pub mod shards;
+pub mod socket;
 mod spsc;
 pub mod stats;
 mod sync;

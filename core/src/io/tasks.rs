@@ -40,10 +40,6 @@ impl Task {
         &self.owner
     }
 
-    pub(crate) fn class(&self) -> Class {
-        self.class
-    }
-
     /// The task leaves its queue: from now on it may be queued again.
     pub(crate) fn unqueue(&self) {
         self.queued.store(false, Ordering::Release);

@@ -1,0 +1,116 @@
+//! The threads of a process's shards: one executor each, pinned or not, and their common end.
+//!
+//! A shard that panics or cannot start ends the process: whoever joins gets it at once, while the others still run.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::executor::{self, ExecutorConfig};
+use super::mesh::{Endpoint, Mesh};
+use super::stats::TurnStats;
+use crate::error::Fault;
+use crate::units::ShardId;
+
+/// Where shards run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Wherever the scheduler puts them; never spins.
+    Unbound,
+    /// Shard n on the n-th of these CPUs. After a completion it looks for work for `spin` before it sleeps.
+    Pinned { cpus: Vec<usize>, spin: Duration },
+}
+
+impl Placement {
+    /// The first `shards` CPUs that this process may use; unbound if there are fewer.
+    pub fn own_cpus(shards: u16, spin: Duration) -> Placement {
+        let cpus: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+        match cpus.get(..usize::from(shards)) {
+            Some(cpus) => Placement::Pinned { cpus: cpus.to_vec(), spin },
+            None => Placement::Unbound,
+        }
+    }
+
+    fn config(&self, shard: ShardId) -> Result<ExecutorConfig, Fault> {
+        let mut config = ExecutorConfig::default();
+        if let Placement::Pinned { cpus, spin } = self {
+            let cpu = cpus.get(usize::from(shard.0));
+            let missing = || Fault::Refused(format!("no CPU is given for shard {}", shard.0));
+            config.cpu = Some(*cpu.ok_or_else(missing)?);
+            config.spin = *spin;
+        }
+        Ok(config)
+    }
+}
+
+/// Shards that run.
+pub struct Shards {
+    threads: Vec<JoinHandle<()>>,
+    ends: mpsc::Receiver<End>,
+    stats: Vec<Arc<TurnStats>>,
+}
+
+enum End {
+    Done,
+    Failed(Fault),
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// Starts one thread per endpoint of `mesh`, each running the future that `make` returns on its own thread.
+pub fn start_shards<T, M, F>(mesh: Mesh<T>, placement: &Placement, make: M) -> Result<Shards, Fault>
+where
+    T: Send + 'static,
+    M: Fn(Endpoint<T>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<(), Fault>> + 'static,
+{
+    let (tell, ends) = mpsc::channel();
+    let mut shards = Shards { threads: Vec::new(), ends, stats: Vec::new() };
+    for endpoint in mesh.into_endpoints() {
+        let mut config = placement.config(endpoint.shard())?;
+        config.doorbell = Some(endpoint.doorbell().clone());
+        shards.stats.push(config.stats.clone());
+        let (make, tell) = (make.clone(), tell.clone());
+        let name = format!("shard-{}", endpoint.shard().0);
+        let body = move || {
+            let ran = catch_unwind(AssertUnwindSafe(|| executor::run(config, move || make(endpoint))));
+            let end = match ran {
+                Ok(Ok(Ok(()))) => End::Done,
+                Ok(Ok(Err(fault)) | Err(fault)) => End::Failed(fault),
+                Err(panic) => End::Panicked(panic),
+            };
+            // Nobody listens any more if another shard failed first.
+            let _ = tell.send(end);
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(body);
+        shards.threads.push(thread.map_err(|error| Fault::io("start", "thread", 0, &error))?);
+    }
+    Ok(shards)
+}
+
+impl Shards {
+    /// Counters of each shard's executor.
+    pub fn stats(&self) -> &[Arc<TurnStats>] {
+        &self.stats
+    }
+
+    /// Waits until all shards have ended. Returns the first fault and passes on the first panic at once, without
+    /// waiting for the others: the caller is expected to end the process.
+    pub fn join(self) -> Result<(), Fault> {
+        for _ in &self.threads {
+            match self.ends.recv().expect("every shard reports its end") {
+                End::Done => {}
+                End::Failed(fault) => return Err(fault),
+                End::Panicked(panic) => resume_unwind(panic),
+            }
+        }
+        for thread in self.threads {
+            thread.join().expect("a shard's panic was caught");
+        }
+        Ok(())
+    }
+}
