@@ -1,4 +1,7 @@
 //! Reads the schema notation of `src/wire/schema`, for the generator and for tests that walk layouts by themselves.
+#![allow(dead_code)] // each test uses a part
+
+pub(crate) mod values;
 
 /// A range of versions, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
