@@ -18,8 +18,8 @@ pub mod owners;
 pub mod partition;
 pub mod pipeline;
 pub mod pool;
-pub mod tail_cache;
 pub mod superblock;
+pub mod tail_cache;
 pub mod units;
 
 #[cfg(feature = "io")]

@@ -100,7 +100,9 @@ fn wakers_work_from_other_threads_while_the_executor_sleeps() {
                 std::thread::sleep(Duration::from_micros(round % 7 * 40));
                 let mut shared = theirs.lock().unwrap();
                 shared.0 = round;
-                shared.1.take().map(Waker::wake);
+                if let Some(waker) = shared.1.take() {
+                    waker.wake();
+                }
             }
         });
         for round in 1..=rounds {

@@ -19,6 +19,7 @@ use super::ring::{self, Ring, RingSetup, Wait};
 use super::stats::{StallWarning, TurnStats};
 use super::tasks::{Class, LocalFuture, RunQueues, Task, TaskTable, joinable};
 use super::timers::{TimerKey, Timers};
+use super::wake;
 use crate::error::Fault;
 use crate::units::Now;
 
@@ -448,7 +449,7 @@ impl Core {
             self.doorbell.take_woken().into_iter().for_each(|task| self.queues.push(task));
         }
         for watched in self.inboxes.borrow_mut().iter_mut().filter(|watched| watched.is_due()) {
-            watched.reader.take().map(Waker::wake);
+            wake(watched.reader.take());
         }
         self.turn_hooks.borrow_mut().retain_mut(|hook| hook());
         let next_deadline = self.timers.borrow().next_deadline();

@@ -97,7 +97,11 @@ impl File {
                 Ok(count) => done += count as usize,
                 Err(error) if interrupted(&error) => {}
                 // After a read that ended inside a block, direct I/O cannot go on: that was the end of the file.
-                Err(error) if done as u64 % BLOCK_BYTES != 0 && error.raw_os_error() == Some(libc::EINVAL) => break,
+                Err(error)
+                    if !(done as u64).is_multiple_of(BLOCK_BYTES) && error.raw_os_error() == Some(libc::EINVAL) =>
+                {
+                    break;
+                }
                 Err(error) => return Err(self.fault("read", place, &error)),
             }
         }

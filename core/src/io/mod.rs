@@ -13,6 +13,7 @@ pub mod mesh;
 pub mod notify;
 mod ops;
 mod park;
+pub mod probe;
 pub mod ring;
 pub mod shards;
 pub mod socket;
@@ -53,4 +54,10 @@ impl Fault {
 /// Locks a mutex whose holders never panic while it is inconsistent.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn wake(waker: Option<std::task::Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
 }

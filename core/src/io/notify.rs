@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::lock;
+use super::{lock, wake};
 
 struct Queue<T> {
     items: VecDeque<T>,
@@ -45,7 +45,7 @@ impl<T: Send> ThreadSender<T> {
         queue.items.push_back(item);
         let reader = queue.reader.take();
         drop(queue);
-        reader.map(Waker::wake);
+        wake(reader);
         Ok(())
     }
 }
@@ -63,7 +63,7 @@ impl<T> Drop for ThreadSender<T> {
         queue.sender_count -= 1;
         let reader = if queue.sender_count == 0 { queue.reader.take() } else { None };
         drop(queue);
-        reader.map(Waker::wake);
+        wake(reader);
     }
 }
 
@@ -137,7 +137,7 @@ impl<T> Drop for Answer<T> {
         let waiter = state.waiter.take();
         drop(state);
         self.outcome.changed.notify_one();
-        waiter.map(Waker::wake);
+        wake(waiter);
     }
 }
 
@@ -171,7 +171,8 @@ impl<T> Future for Awaiting<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

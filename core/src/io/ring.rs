@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
@@ -22,6 +22,7 @@ use io_uring::{IoUring, opcode, squeue};
 use super::doorbell::Doorbell;
 use super::executor::{self, Core};
 use super::ops::{Finished, OpKey, Ops, RawResult};
+use super::wake;
 
 /// `user_data` of completions that are no operation's: the upper 8 bits name the kind, and operations leave them zero.
 const KIND_MASK: u64 = 0xff << 56;
@@ -250,9 +251,7 @@ impl Drop for Ring {
 pub(crate) fn settle(finished: Vec<Finished>) {
     for one in finished {
         match one {
-            Finished::Wake(waker) => {
-                waker.as_ref().map(Waker::wake_by_ref);
-            }
+            Finished::Wake(waker) => wake(waker),
             Finished::Release(payload, result) => release(payload, result),
         }
     }

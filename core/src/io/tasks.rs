@@ -215,7 +215,8 @@ where
     JoinHandle { outcome, task }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
