@@ -248,3 +248,98 @@ impl SegmentDrain {
         (self.whole - self.drained).saturating_sub(aligned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Slot = Slot(1);
+    const B: Slot = Slot(2);
+    const FILE: FileId = FileId(1);
+    const OTHER: FileId = FileId(2);
+
+    fn planner(ends: &[(Slot, FileId, u64)]) -> DrainPlanner {
+        let mut planner = DrainPlanner::default();
+        for &(slot, file, end) in ends {
+            planner.opened(slot, file, 0);
+            planner.appended(slot, file, end);
+        }
+        planner
+    }
+
+    fn ranges(planner: &mut DrainPlanner, order: DrainOrder) -> Vec<(Slot, u64, u64)> {
+        let mut ranges = Vec::new();
+        while let Some(write) = planner.plan(order, 1) {
+            ranges.push((write.slot, write.position, write.length));
+            planner.completed(write);
+        }
+        ranges
+    }
+
+    #[test]
+    fn a_partly_filled_block_is_never_written_but_for_a_sealed_end() {
+        let mut planner = planner(&[(A, FILE, 4095)]);
+        assert_eq!(planner.plan(DrainOrder::Largest, 1), None);
+        planner.appended(A, FILE, 9000);
+        assert_eq!(planner.dirty_bytes(), 8192);
+        assert_eq!(ranges(&mut planner, DrainOrder::Largest), [(A, 0, 8192)]);
+        planner.sealed(A, FILE, 9000);
+        assert_eq!(ranges(&mut planner, DrainOrder::Largest), [(A, 8192, 4096)]);
+        assert_eq!(planner.dirty_bytes(), 0);
+    }
+
+    #[test]
+    fn the_largest_goes_first_or_the_oldest() {
+        let backlog = [(A, FILE, 4096), (B, OTHER, 8192)];
+        assert_eq!(ranges(&mut planner(&backlog), DrainOrder::Largest), [(B, 0, 8192), (A, 0, 4096)]);
+        assert_eq!(ranges(&mut planner(&backlog), DrainOrder::Oldest), [(A, 0, 4096), (B, 0, 8192)]);
+        assert_eq!(planner(&backlog).plan(DrainOrder::Largest, 8193), None, "too little to bother");
+    }
+
+    #[test]
+    fn one_write_of_a_slot_is_under_way_and_none_exceeds_the_maximum() {
+        let mut planner = planner(&[(A, FILE, 3 << 20)]);
+        let first = planner.plan(DrainOrder::Largest, 1).unwrap();
+        assert_eq!(first.length, DRAIN_BYTES_MAX);
+        assert_eq!(planner.plan(DrainOrder::Largest, 1), None);
+        let drained = planner.completed(first).unwrap();
+        assert_eq!(drained.position, DRAIN_BYTES_MAX);
+        assert_eq!(planner.plan(DrainOrder::Largest, 1).unwrap().position, DRAIN_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_aligned_run_is_passed_once_written_and_holds_back_what_follows() {
+        let mut planner = planner(&[(A, FILE, 100)]);
+        planner.aligned(A, FILE, 4096, 4096 + 200_000);
+        planner.appended(A, FILE, 4096 + block_ceil(200_000) + 5000);
+        assert_eq!(planner.dirty_bytes(), 8192, "the run is not counted");
+        assert_eq!(ranges(&mut planner, DrainOrder::Largest), [(A, 0, 4096)]);
+        let drained = planner.aligned_written(A, FILE, 4096).unwrap();
+        assert_eq!(drained.position, 4096 + block_ceil(200_000));
+        assert_eq!(ranges(&mut planner, DrainOrder::Largest), [(A, drained.position, 4096)]);
+    }
+
+    #[test]
+    fn segments_drain_in_their_order() {
+        let mut planner = planner(&[(A, FILE, 4096)]);
+        planner.sealed(A, FILE, 4096);
+        planner.opened(A, OTHER, 0);
+        planner.appended(A, OTHER, 8192);
+        let first = planner.plan(DrainOrder::Largest, 1).unwrap();
+        assert_eq!(first.file, FILE);
+        planner.completed(first);
+        assert_eq!(planner.plan(DrainOrder::Largest, 1).unwrap().file, OTHER);
+    }
+
+    #[test]
+    fn a_completion_after_a_drop_changes_nothing() {
+        let mut planner = planner(&[(A, FILE, 4096)]);
+        let write = planner.plan(DrainOrder::Largest, 1).unwrap();
+        planner.drop_file(A, FILE);
+        assert_eq!((planner.completed(write), planner.dirty_bytes()), (None, 0));
+        planner.opened(A, OTHER, 0);
+        planner.appended(A, OTHER, 4096);
+        planner.drop_slot(A);
+        assert_eq!((planner.plan(DrainOrder::Oldest, 1), planner.dirty_bytes()), (None, 0));
+    }
+}

@@ -277,7 +277,7 @@ impl TailCache {
     }
 
     fn open(&mut self, slot: Slot, file: FileId, start: u64, capacity: u32, filled: u32) -> Placed {
-        assert!(start % BLOCK_BYTES == 0, "a chunk begins on a block boundary");
+        assert!(start.is_multiple_of(BLOCK_BYTES), "a chunk begins on a block boundary");
         let id = self
             .free_ids
             .pop()
@@ -366,4 +366,102 @@ fn disk(from: u64, to: u64) -> Option<Source> {
 
 fn compact(bytes: u64) -> u32 {
     u32::try_from(bytes).expect("a chunk is smaller than a segment file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Slot = Slot(1);
+    const FILE: FileId = FileId(1);
+
+    fn capacities(placed: &[Placed]) -> Vec<u32> {
+        placed.iter().filter_map(|place| place.allocate_bytes).collect()
+    }
+
+    #[test]
+    fn chunks_double_up_to_the_maximum() {
+        let mut cache = TailCache::new(0);
+        let mut position = 0;
+        let mut made = Vec::new();
+        while position < 6 << 20 {
+            made.extend(capacities(&cache.place(A, FILE, position, 1000, false)));
+            position += 1000;
+        }
+        assert_eq!(made[..4], [4096, 8192, 16384, 32768]);
+        assert_eq!(*made.last().unwrap(), CHUNK_BYTES_MAX);
+        assert_eq!(cache.bytes(), made.iter().map(|&bytes| u64::from(bytes)).sum::<u64>());
+        let pieces = cache.pieces(A, FILE, 0..position).unwrap();
+        assert_eq!(pieces.iter().map(|piece| u64::from(piece.length)).sum::<u64>(), position);
+    }
+
+    #[test]
+    fn a_partly_filled_block_stays_and_a_full_one_goes_once_drained() {
+        let mut cache = TailCache::new(0);
+        cache.place(A, FILE, 0, 5000, false);
+        cache.drained(A, FILE, 4096);
+        assert!(cache.evict().is_empty());
+        assert_eq!(cache.pad(A, FILE).map(|piece| (piece.at, piece.length)), Some((5000, 3192)));
+        assert!(cache.evict().is_empty(), "not drained");
+        cache.drained(A, FILE, 8192);
+        assert_eq!((cache.evict().len(), cache.bytes()), (1, 0));
+        let on_disk = Source::Disk { position: 100, length: 10 };
+        assert_eq!(cache.sources(A, FILE, 100..110), [on_disk]);
+        assert_eq!(cache.pieces(A, FILE, 100..110), None);
+    }
+
+    #[test]
+    fn an_adopted_run_is_a_chunk_of_its_own() {
+        let mut cache = TailCache::new(0);
+        cache.place(A, FILE, 0, 100, false);
+        cache.pad(A, FILE);
+        let adopted = cache.place(A, FILE, 4096, 200_000, true);
+        assert_eq!(capacities(&adopted), [200_704]);
+        let next = cache.place(A, FILE, 4096 + 200_704, 10, false);
+        assert_eq!(capacities(&next), [8192], "its size does not set the next");
+    }
+
+    #[test]
+    fn a_pinned_chunk_outlives_eviction_and_drop() {
+        let mut cache = TailCache::new(0);
+        let chunk = cache.place(A, FILE, 0, 4096, false)[0].piece.chunk;
+        cache.pin(chunk);
+        cache.drained(A, FILE, 4096);
+        assert!(cache.evict().is_empty());
+        assert!(cache.drop_file(A, FILE).is_empty());
+        assert_eq!(cache.pieces(A, FILE, 0..10), None, "no new reader finds it");
+        assert_ne!(cache.place(A, FileId(2), 0, 10, false)[0].piece.chunk, chunk);
+        assert_eq!(cache.unpin(chunk), Some(chunk));
+        assert_eq!(cache.place(A, FileId(2), 4096, 10, false)[0].piece.chunk, chunk, "its id is free");
+    }
+
+    #[test]
+    fn an_unpinned_chunk_is_evictable_again() {
+        let mut cache = TailCache::new(0);
+        let chunk = cache.place(A, FILE, 0, 4096, false)[0].piece.chunk;
+        cache.pin(chunk);
+        cache.drained(A, FILE, 4096);
+        assert_eq!(cache.unpin(chunk), None);
+        assert_eq!(cache.evict(), [chunk]);
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_only_above_the_limit() {
+        let mut cache = TailCache::new(8192);
+        let first = cache.place(A, FILE, 0, 4096, false)[0].piece.chunk;
+        cache.place(Slot(2), FileId(2), 0, 4096, false);
+        cache.drained(A, FILE, 4096);
+        cache.drained(Slot(2), FileId(2), 4096);
+        assert!(cache.evict().is_empty());
+        cache.place(Slot(3), FileId(3), 0, 1, false);
+        assert_eq!(cache.evict(), [first]);
+        assert_eq!(cache.drop_slot(Slot(2)).len(), 1);
+        assert_eq!(cache.bytes(), 4096);
+    }
+
+    #[test]
+    #[should_panic(expected = "block boundary")]
+    fn a_chunk_does_not_begin_inside_a_block() {
+        TailCache::new(0).place(A, FILE, 100, 10, false);
+    }
 }

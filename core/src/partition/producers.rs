@@ -110,7 +110,7 @@ impl Producers {
                 producer_id,
                 epoch: producer.epoch,
                 appended_wall_ms: producer.appended_wall_ms,
-                batches: producer.batches.iter().map(Batch::to_image).collect(),
+                batches: producer.batches.iter().map(Batch::image).collect(),
             })
             .collect()
     }
@@ -194,7 +194,7 @@ impl Producer {
 }
 
 impl Batch {
-    fn to_image(&self) -> ProducerBatchImage {
+    fn image(&self) -> ProducerBatchImage {
         ProducerBatchImage {
             first_sequence: self.first_sequence,
             last_sequence: self.last_sequence,

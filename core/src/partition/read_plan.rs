@@ -64,12 +64,14 @@ pub enum Planned {
 pub enum TimestampPlan {
     /// No record has it: Kafka answers offset -1, timestamp -1.
     Nothing,
-    /// Walk these bytes with `walk::first_at_timestamp`; records inside the batch found are the caller's to look at.
+    /// Walk these bytes with `walk::first_at_timestamp`; records inside the batch found are the caller's to look at. If none is
+    /// found below `limit_offset`, ask again from `next_from`.
     Walk {
         extent: Extent,
         timestamp: i64,
         from_offset: i64,
         limit_offset: i64,
+        next_from: i64,
     },
     ScanFirst(ScanPlan),
 }
@@ -115,16 +117,27 @@ impl Partition {
         })
     }
 
-    /// Plans a look-up of the first record at or above `timestamp`, among those that a consumer may see.
+    /// Plans a look-up of the first record at or above `timestamp`, among those that a reader may see.
     pub fn find_timestamp(&self, timestamp: i64, limit: ReadLimit) -> Result<TimestampPlan, Refusal> {
+        self.find_timestamp_from(timestamp, self.log_start, limit)
+    }
+
+    /// The same, among offsets from `from_offset` on.
+    pub fn find_timestamp_from(
+        &self,
+        timestamp: i64,
+        from_offset: i64,
+        limit: ReadLimit,
+    ) -> Result<TimestampPlan, Refusal> {
         self.check_open()?;
+        let from_offset = from_offset.max(self.log_start);
         let limit_offset = self.limit_offset(limit);
         let candidate = self.segments.iter().find(|segment| {
-            segment.max_timestamp >= timestamp
-                && segment.end_offset > self.log_start
-                && segment.base_offset < limit_offset
+            segment.max_timestamp >= timestamp && segment.end_offset > from_offset && segment.base_offset < limit_offset
         });
-        Ok(candidate.map_or(TimestampPlan::Nothing, |segment| self.timestamp_walk(segment, timestamp, limit_offset)))
+        Ok(candidate.map_or(TimestampPlan::Nothing, |segment| {
+            self.timestamp_walk(segment, timestamp, from_offset, limit_offset)
+        }))
     }
 
     /// Plans a look-up of the record with the largest timestamp (ListOffsets -3).
@@ -137,7 +150,7 @@ impl Partition {
         let largest =
             visible.reduce(|best, segment| if segment.max_timestamp > best.max_timestamp { segment } else { best });
         Ok(largest.map_or(TimestampPlan::Nothing, |segment| {
-            self.timestamp_walk(segment, segment.max_timestamp, limit_offset)
+            self.timestamp_walk(segment, segment.max_timestamp, self.log_start, limit_offset)
         }))
     }
 
@@ -210,7 +223,7 @@ impl Partition {
         Ok(Extent::of(segment, position, wanted.saturating_sub(position)))
     }
 
-    fn timestamp_walk(&self, segment: &Segment, timestamp: i64, limit_offset: i64) -> TimestampPlan {
+    fn timestamp_walk(&self, segment: &Segment, timestamp: i64, from_offset: i64, limit_offset: i64) -> TimestampPlan {
         match lookup(segment, |index| index.find_timestamp(timestamp)) {
             Lookup::Missing { below } => TimestampPlan::ScanFirst(ScanPlan::of(segment, below)),
             Lookup::Found { position, .. } => {
@@ -218,8 +231,9 @@ impl Partition {
                 TimestampPlan::Walk {
                     extent: Extent::of(segment, position, end.saturating_sub(position)),
                     timestamp,
-                    from_offset: self.log_start,
+                    from_offset,
                     limit_offset,
+                    next_from: segment.end_offset,
                 }
             }
         }

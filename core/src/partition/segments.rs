@@ -273,7 +273,7 @@ impl Segments {
 
     /// Notes that bytes of `file` below `position` were written into it.
     pub(super) fn drained(&mut self, file: FileId, position: u64) {
-        debug_assert!(position % BLOCK_BYTES == 0, "whole blocks are drained");
+        assert!(position.is_multiple_of(BLOCK_BYTES), "whole blocks are drained");
         if let Some(segment) = self.0.iter_mut().rev().find(|segment| segment.file == file) {
             segment.drained_position = segment.drained_position.max(compact(position));
         }
