@@ -71,15 +71,23 @@ pub struct FreeFile {
     pub written_bytes: u64,
 }
 
-/// A partition's state at its own stamp, with the bytes of its tail that are not in its segment's file.
+/// A partition's state at its own stamp, with the bytes that are not in its segments' files.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct PartitionRecord {
     /// Every change up to and with this stamp is in the image; replay skips those.
     pub applied_stamp: u64,
     pub image: PartitionImage,
-    /// Position in the active segment's file where `tail` begins: whole blocks.
-    pub tail_position: u32,
-    pub tail: Vec<u8>,
+    /// Oldest first; after a roll a sealed segment may have one too.
+    pub tails: Vec<TailRecord>,
+}
+
+/// Bytes of a segment that its file does not hold yet.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TailRecord {
+    pub file: u64,
+    /// Where they belong in the file: whole blocks.
+    pub position: u32,
+    pub bytes: Vec<u8>,
 }
 
 /// State of a service's machine (a coordinator), opaque to the engine.
@@ -404,8 +412,7 @@ mod tests {
                 segments: Vec::new(),
                 producers: Vec::new(),
             },
-            tail_position: 4096,
-            tail: vec![partition as u8; 777 + partition as usize],
+            tails: vec![TailRecord { file: 5, position: 4096, bytes: vec![partition as u8; 777 + partition as usize] }],
         };
         ShardImage {
             shard: ShardRecord { next_file_counter: 12, free_files: vec![FreeFile { file: 4, written_bytes: 8192 }] },

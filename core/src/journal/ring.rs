@@ -63,9 +63,8 @@ impl Ring {
 
     /// Whether `length` bytes at `at` end inside the file and, once wrapped, before the tail.
     fn fits(&self, at: RingPoint, length: u64, wrapped: bool) -> bool {
-        let end = at.position + length;
-        let clear = !wrapped || at.slot < self.tail.slot || at.slot == self.tail.slot && end < self.tail.position;
-        end <= self.file_bytes && clear
+        let clear = !wrapped || self.flat(at) + length < self.flat(self.tail);
+        at.position + length <= self.file_bytes && clear
     }
 
     fn next_slot(&self) -> RingPoint {
@@ -97,9 +96,13 @@ impl Ring {
         u64::from(self.files_count) * self.file_bytes
     }
 
+    /// The place as if the files lay end to end.
+    fn flat(&self, point: RingPoint) -> u64 {
+        u64::from(point.slot) * self.file_bytes + point.position
+    }
+
     fn distance(&self, from: RingPoint, to: RingPoint) -> u64 {
-        let place = |point: RingPoint| u64::from(point.slot) * self.file_bytes + point.position;
-        let (from_at, to_at) = (place(from), place(to));
+        let (from_at, to_at) = (self.flat(from), self.flat(to));
         if to_at >= from_at { to_at - from_at } else { self.total_bytes() - from_at + to_at }
     }
 
@@ -107,8 +110,9 @@ impl Ring {
     pub fn room_bytes(&self, frame_bytes_max: u64) -> u64 {
         let waste = frame_bytes_max - BLOCK_BYTES;
         let (head, tail) = (self.head, self.tail);
-        // Before the tail one block stays free, so that the head never meets it.
+        // One block before the tail stays free, so that the head never meets it.
         let before_tail = tail.position.saturating_sub(BLOCK_BYTES);
+        let gap = if tail.position == 0 { BLOCK_BYTES } else { 0 };
         let usable = |bytes: u64| bytes.saturating_sub(waste);
         let rest = self.file_bytes - head.position;
         if head < tail && head.slot == tail.slot {
@@ -116,6 +120,72 @@ impl Ring {
         }
         let whole_files =
             if head < tail { tail.slot - head.slot - 1 } else { self.files_count - head.slot - 1 + tail.slot };
-        usable(rest) + u64::from(whole_files) * usable(self.file_bytes) + usable(before_tail)
+        (usable(rest) + u64::from(whole_files) * usable(self.file_bytes) + usable(before_tail)).saturating_sub(gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FILE_BYTES: u64 = 16 * BLOCK_BYTES;
+
+    fn at(slot: u32, block: u64) -> RingPoint {
+        RingPoint { slot, position: block * BLOCK_BYTES }
+    }
+
+    #[test]
+    fn a_frame_that_does_not_fit_goes_to_the_next_slot_and_then_to_the_first() {
+        let mut ring = Ring::new(FILE_BYTES, 2, at(0, 14), at(0, 14));
+        assert_eq!(ring.take(3 * BLOCK_BYTES), Some(at(1, 0)));
+        assert_eq!(ring.take(13 * BLOCK_BYTES), Some(at(1, 3)));
+        assert_eq!(ring.take(13 * BLOCK_BYTES), Some(at(0, 0)));
+        assert_eq!(ring.take(BLOCK_BYTES), None, "the head never reaches the tail");
+        ring.release(at(1, 0));
+        assert_eq!(ring.take(3 * BLOCK_BYTES), None, "nor a tail at a file's beginning");
+        assert_eq!(ring.take(2 * BLOCK_BYTES), Some(at(0, 13)));
+    }
+
+    #[test]
+    fn a_grown_file_comes_after_the_last() {
+        let mut ring = Ring::new(FILE_BYTES, 1, at(0, 10), at(0, 2));
+        assert_eq!(ring.take(8 * BLOCK_BYTES), None);
+        ring.file_ready(1);
+        assert_eq!(ring.take(8 * BLOCK_BYTES), Some(at(1, 0)));
+        assert_eq!(ring.used_bytes(), 22 * BLOCK_BYTES);
+    }
+
+    #[test]
+    #[should_panic(expected = "never past the head")]
+    fn the_tail_never_passes_the_head() {
+        Ring::new(FILE_BYTES, 2, at(0, 10), at(0, 2)).release(at(0, 11));
+    }
+
+    proptest! {
+        /// Against a map of all blocks: what lies between tail and head is never handed out, and the room is there.
+        #[test]
+        fn nothing_needed_is_handed_out_and_promised_room_exists(files_count in 1u32..4, sizes in prop::collection::vec((1u64..8, any::<bool>()), 1..200)) {
+            let mut ring = Ring::new(FILE_BYTES, files_count, at(0, 0), at(0, 0));
+            let mut live: Vec<(RingPoint, u64)> = Vec::new();
+            for (blocks, release) in sizes {
+                let promised = ring.room_bytes(8 * BLOCK_BYTES) >= blocks * BLOCK_BYTES;
+                let point = ring.take(blocks * BLOCK_BYTES);
+                prop_assert!(point.is_some() || !promised);
+                if let Some(point) = point {
+                    prop_assert!(point.position + blocks * BLOCK_BYTES <= FILE_BYTES);
+                    let end = point.position + blocks * BLOCK_BYTES;
+                    for (other, other_end) in &live {
+                        let apart = other.slot != point.slot || end <= other.position || *other_end <= point.position;
+                        prop_assert!(apart, "{:?} overlaps {:?}", point, other);
+                    }
+                    live.push((point, end));
+                }
+                if release && live.len() > 1 {
+                    live.remove(0);
+                    ring.release(live[0].0);
+                }
+            }
+        }
     }
 }
