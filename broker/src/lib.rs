@@ -1,5 +1,9 @@
 //! The broker: Kafka's wire protocol, coordinators and catalog on Watershed's engine.
+pub mod catalog;
+pub mod configs;
+pub mod fetch_sessions;
 pub mod metrics;
+pub mod producer_ids;
 pub mod wire;
 
 #[cfg(feature = "server")]
