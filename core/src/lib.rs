@@ -28,3 +28,4 @@ pub mod units;
 pub mod io;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod store;

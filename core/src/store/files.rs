@@ -1,0 +1,509 @@
+//! The segments' files as the store sees them: which bytes still have to be written, what waits for a file to exist, what
+//! must be flushed, which files may be used again.
+//!
+//! Never touches bytes. Invariants: a block is handed out for writing once, when it is full or padded; a stretch is written
+//! only into a file that exists durably; a file is used again only when its drop is durable and nobody reads it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use crate::units::{FileId, JournalId, block_ceil, block_floor};
+
+/// The largest background write.
+const DRAIN_BYTES_MAX: u64 = 1 << 20;
+/// A tail is drained in the background from this size on.
+const DRAIN_BYTES_MIN: u64 = 256 << 10;
+
+/// A stretch of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    pub file: FileId,
+    pub range: Range<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existence {
+    /// Nobody asked for it yet.
+    None,
+    Creating,
+    Ready,
+}
+
+#[derive(Clone, Debug)]
+struct Segment {
+    existence: Existence,
+    /// Create it with its extents allocated: large writes are expected.
+    allocate: bool,
+    /// Placed in memory and not yet handed out for writing, in order; the last one grows.
+    unwritten: VecDeque<Range<u64>>,
+    /// Handed out, not completed.
+    writing: Vec<Range<u64>>,
+    /// Waits for the file to exist.
+    waiting: Vec<Range<u64>>,
+    /// Of those two, the runs that the journal does not hold.
+    references: Vec<Range<u64>>,
+    sealed: bool,
+    dirty: bool,
+    readers_count: u32,
+    dropped: bool,
+}
+
+/// All files of one journal.
+#[derive(Clone, Debug)]
+pub struct Files {
+    journal: JournalId,
+    next_counter: u32,
+    segments: BTreeMap<FileId, Segment>,
+    /// Files of full size, fully written once, that no segment uses.
+    pool: Vec<FileId>,
+    pool_count_max: usize,
+    /// Rises when a large segment found the pool empty.
+    pool_count_wanted: usize,
+    unwritten_bytes: u64,
+    /// Files with enough to write in the background.
+    large: BTreeSet<FileId>,
+    /// Files with at least one whole block to write.
+    whole: BTreeSet<FileId>,
+    /// Files that must be created first.
+    missing: BTreeSet<FileId>,
+    /// Files with writes that wait or are under way.
+    busy: BTreeSet<FileId>,
+    dirty: BTreeSet<FileId>,
+}
+
+impl Files {
+    pub fn new(journal: JournalId, next_counter: u32, pool: Vec<FileId>, pool_count_max: usize) -> Files {
+        Files {
+            journal,
+            next_counter,
+            segments: BTreeMap::new(),
+            pool,
+            pool_count_max,
+            pool_count_wanted: 0,
+            unwritten_bytes: 0,
+            large: BTreeSet::new(),
+            whole: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// A file for a new segment. With `large` a pooled file if there is one, else one whose extents are allocated.
+    pub fn take(&mut self, large: bool) -> FileId {
+        let pooled = if large { self.pool.pop() } else { None };
+        if large && pooled.is_none() {
+            self.pool_count_wanted = (self.pool_count_wanted + 1).min(self.pool_count_max);
+        }
+        let existence = if pooled.is_some() { Existence::Ready } else { Existence::None };
+        let file = pooled.unwrap_or_else(|| self.fresh());
+        self.segments.insert(file, Segment::new(existence, large));
+        file
+    }
+
+    /// A number that no file has had.
+    pub fn fresh(&mut self) -> FileId {
+        let file = FileId::new(self.journal, self.next_counter);
+        self.next_counter += 1;
+        file
+    }
+
+    /// A segment's file that recovery found in use.
+    pub fn restore(&mut self, file: FileId, sealed: bool, exists: bool) {
+        let existence = if exists { Existence::Ready } else { Existence::None };
+        let segment = Segment { sealed, dirty: exists, ..Segment::new(existence, false) };
+        self.segments.insert(file, segment);
+        self.note(file);
+        if FileId::new(self.journal, 0).0 >> 32 == file.0 >> 32 {
+            self.next_counter = self.next_counter.max((file.0 & 0xffff_ffff) as u32 + 1);
+        }
+        self.pool.retain(|pooled| *pooled != file);
+    }
+
+    /// A run that recovery found in its file: what follows begins a new stretch.
+    pub fn restore_reference(&mut self, file: FileId, range: Range<u64>) {
+        if let Some(stretch) = self.placed_aligned(file, range) {
+            self.written(file, &stretch.range, false);
+        }
+    }
+
+    /// Recovery found that no segment uses the file any more.
+    pub fn forget(&mut self, file: FileId) {
+        if let Some(segment) = self.segments.remove(&file) {
+            self.unwritten_bytes -= segment.unwritten_bytes();
+        }
+        self.note(file);
+    }
+
+    /// Whether the file belongs to a segment.
+    pub fn is_used(&self, file: FileId) -> bool {
+        self.segments.contains_key(&file)
+    }
+
+    /// Bytes were placed in memory at `range`; the stretch before it is padded if it is not adjacent.
+    pub fn placed(&mut self, file: FileId, range: Range<u64>) {
+        let Some(segment) = self.segments.get_mut(&file) else { return };
+        let before = segment.unwritten_bytes();
+        match segment.unwritten.back_mut() {
+            Some(last) if block_ceil(last.end) >= range.start => last.end = last.end.max(range.end),
+            _ => segment.unwritten.push_back(block_floor(range.start)..range.end),
+        }
+        self.unwritten_bytes += segment.unwritten_bytes() - before;
+        self.note(file);
+    }
+
+    /// A run goes straight into the file: what lies before it is padded to whole blocks, what follows begins a new stretch.
+    pub fn placed_aligned(&mut self, file: FileId, range: Range<u64>) -> Option<Stretch> {
+        let segment = self.segments.get_mut(&file)?;
+        let whole = range.start..block_ceil(range.end);
+        let before = segment.unwritten_bytes();
+        if let Some(last) = segment.unwritten.back_mut() {
+            last.end = block_ceil(last.end).min(range.start);
+        }
+        segment.unwritten.push_back(whole.end..whole.end);
+        self.unwritten_bytes += segment.unwritten_bytes() - before;
+        segment.references.push(whole.clone());
+        let stretch = segment.submit(file, whole);
+        self.note(file);
+        stretch
+    }
+
+    /// The segment takes no more: its last block is padded and may be written.
+    pub fn seal(&mut self, file: FileId) {
+        if let Some(segment) = self.segments.get_mut(&file) {
+            segment.sealed = true;
+        }
+        self.note(file);
+    }
+
+    /// The next stretch to write in the background. `all` takes every whole block, else only large tails are taken.
+    pub fn next_drain(&mut self, all: bool) -> Option<Stretch> {
+        let file = *if all { self.whole.first() } else { self.large.first() }?;
+        let segment = self.segments.get_mut(&file)?;
+        let before = segment.unwritten_bytes();
+        let range = segment.take_writable();
+        self.unwritten_bytes -= before - segment.unwritten_bytes();
+        let stretch = segment.submit(file, range);
+        self.note(file);
+        stretch
+    }
+
+    /// The next file that must be created before what waits for it can be written: its id and whether to allocate it whole.
+    pub fn next_creation(&mut self) -> Option<(FileId, bool)> {
+        let file = *self.missing.first()?;
+        let segment = self.segments.get_mut(&file)?;
+        segment.existence = Existence::Creating;
+        let allocate = segment.allocate;
+        self.note(file);
+        Some((file, allocate))
+    }
+
+    /// The file exists durably: what waited for it may be written.
+    pub fn created(&mut self, file: FileId) -> Vec<Stretch> {
+        let Some(segment) = self.segments.get_mut(&file) else { return Vec::new() };
+        segment.existence = Existence::Ready;
+        let waiting = std::mem::take(&mut segment.waiting);
+        let stretches = waiting.into_iter().filter_map(|range| segment.submit(file, range)).collect();
+        self.note(file);
+        stretches
+    }
+
+    /// The file could not be created for lack of space; it is tried again.
+    pub fn creation_failed(&mut self, file: FileId) {
+        if let Some(segment) = self.segments.get_mut(&file) {
+            segment.existence = Existence::None;
+        }
+        self.note(file);
+    }
+
+    /// A write has completed. Returns the position below which everything is in the file.
+    pub fn written(&mut self, file: FileId, range: &Range<u64>, durable: bool) -> Option<u64> {
+        let segment = self.segments.get_mut(&file)?;
+        segment.writing.retain(|under_way| under_way != range);
+        segment.references.retain(|reference| reference != range);
+        segment.dirty |= !durable;
+        let mark = segment.low_mark();
+        self.note(file);
+        Some(mark)
+    }
+
+    /// A write found no space: its stretch is written again later.
+    pub fn write_failed(&mut self, file: FileId, range: Range<u64>) {
+        let Some(segment) = self.segments.get_mut(&file) else { return };
+        segment.writing.retain(|under_way| *under_way != range);
+        self.unwritten_bytes += range.end - range.start;
+        segment.unwritten.push_front(range);
+        self.note(file);
+    }
+
+    /// A reference's write found no space: it waits until its file was created with room once more.
+    pub fn write_again(&mut self, file: FileId, range: Range<u64>) {
+        let Some(segment) = self.segments.get_mut(&file) else { return };
+        segment.writing.retain(|under_way| *under_way != range);
+        segment.waiting.push(range);
+        segment.existence = Existence::None;
+        self.note(file);
+    }
+
+    /// Whether every whole block that was placed is written.
+    pub fn is_drained(&self) -> bool {
+        self.whole.is_empty() && self.busy.is_empty()
+    }
+
+    /// Files written since they were last flushed; the caller flushes each of them.
+    pub fn take_dirty(&mut self) -> Vec<FileId> {
+        let dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
+        for file in &dirty {
+            if let Some(segment) = self.segments.get_mut(file) {
+                segment.dirty = false;
+            }
+        }
+        dirty
+    }
+
+    /// Stretches in memory that no write has put into the file yet and that the journal or an image must hold, in order.
+    pub fn open_ranges(&self, file: FileId) -> Vec<Range<u64>> {
+        let Some(segment) = self.segments.get(&file) else { return Vec::new() };
+        let in_flight = segment.writing.iter().chain(&segment.waiting);
+        let drains = in_flight.filter(|range| !segment.references.contains(range));
+        let mut ranges: Vec<_> = segment.unwritten.iter().chain(drains).filter(|range| !range.is_empty()).cloned().collect();
+        ranges.sort_by_key(|range| range.start);
+        ranges
+    }
+
+    /// What must be written before everything placed until now is in its file, by file: all whole blocks.
+    pub fn drain_goals(&self) -> BTreeMap<FileId, u64> {
+        let files = self.whole.union(&self.busy);
+        files.filter_map(|file| Some((*file, self.segments.get(file)?.drain_goal()))).collect()
+    }
+
+    /// Whether everything below `goal` is in the file, or the file is gone.
+    pub fn reached(&self, file: FileId, goal: u64) -> bool {
+        self.segments.get(&file).is_none_or(|segment| segment.dropped || segment.low_mark() >= goal)
+    }
+
+    /// Bytes that exist only in memory and in the journal.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.unwritten_bytes
+    }
+
+    /// A reader holds the file; it is not used again before `release`.
+    pub fn lease(&mut self, file: FileId) {
+        if let Some(segment) = self.segments.get_mut(&file) {
+            segment.readers_count += 1;
+        }
+    }
+
+    pub fn release(&mut self, file: FileId) -> Option<Retired> {
+        let segment = self.segments.get_mut(&file)?;
+        segment.readers_count = segment.readers_count.saturating_sub(1);
+        self.retire(file)
+    }
+
+    /// The entry that drops the file is durable.
+    pub fn dropped(&mut self, file: FileId) -> Option<Retired> {
+        let segment = self.segments.get_mut(&file)?;
+        segment.dropped = true;
+        segment.waiting.clear();
+        let before = segment.unwritten_bytes();
+        segment.unwritten.clear();
+        self.unwritten_bytes -= before;
+        self.note(file);
+        self.retire(file)
+    }
+
+    /// Looks whether a dropped file is free now; call it when one of its writes or its creation completed.
+    pub fn retire(&mut self, file: FileId) -> Option<Retired> {
+        let segment = self.segments.get(&file)?;
+        let busy = segment.readers_count > 0 || !segment.writing.is_empty() || segment.existence == Existence::Creating;
+        if !segment.dropped || busy {
+            return None;
+        }
+        let segment = self.segments.remove(&file)?;
+        self.note(file);
+        let whole = segment.allocate && segment.sealed && segment.existence == Existence::Ready;
+        if whole && self.pool.len() < self.pool_count_max {
+            self.pool.push(file);
+            return Some(Retired::Pooled);
+        }
+        Some(if segment.existence == Existence::None { Retired::NeverCreated } else { Retired::Remove })
+    }
+
+    /// Sorts the file anew into the sets of what there is to do.
+    fn note(&mut self, file: FileId) {
+        let segment = self.segments.get(&file);
+        let idle = segment.filter(|segment| segment.writing.is_empty() && segment.waiting.is_empty());
+        let writable = idle.map_or(0, Segment::writable);
+        let sealed = segment.is_some_and(|segment| segment.sealed);
+        mark(&mut self.large, file, writable >= DRAIN_BYTES_MIN || (sealed && writable > 0));
+        mark(&mut self.whole, file, writable > 0);
+        mark(&mut self.busy, file, segment.is_some() && idle.is_none());
+        let missing = |segment: &Segment| segment.existence == Existence::None && !segment.waiting.is_empty();
+        mark(&mut self.missing, file, segment.is_some_and(missing));
+        mark(&mut self.dirty, file, segment.is_some_and(|segment| segment.dirty));
+    }
+
+    /// Whether the pool should get one more file while the disk is idle.
+    pub fn wants_pool_file(&self) -> bool {
+        self.pool.len() < self.pool_count_wanted
+    }
+
+    /// A file of full size was written once and waits for a segment.
+    pub fn pooled(&mut self, file: FileId) {
+        self.pool.push(file);
+    }
+
+    pub fn pool(&self) -> &[FileId] {
+        &self.pool
+    }
+
+    pub fn next_counter(&self) -> u32 {
+        self.next_counter
+    }
+}
+
+fn mark(set: &mut BTreeSet<FileId>, file: FileId, belongs: bool) {
+    if belongs {
+        set.insert(file);
+    } else {
+        set.remove(&file);
+    }
+}
+
+/// What becomes of a file that no segment uses any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retired {
+    /// It waits for the next large segment.
+    Pooled,
+    Remove,
+    NeverCreated,
+}
+
+impl Segment {
+    fn new(existence: Existence, allocate: bool) -> Segment {
+        Segment {
+            existence,
+            allocate,
+            unwritten: VecDeque::new(),
+            writing: Vec::new(),
+            waiting: Vec::new(),
+            references: Vec::new(),
+            sealed: false,
+            dirty: false,
+            readers_count: 0,
+            dropped: false,
+        }
+    }
+
+    fn unwritten_bytes(&self) -> u64 {
+        self.unwritten.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Bytes of the first stretch that are whole blocks, or will be by padding.
+    fn writable(&self) -> u64 {
+        self.unwritten.iter().map(|range| self.whole_end(range) - range.start).find(|bytes| *bytes > 0).unwrap_or(0)
+    }
+
+    fn whole_end(&self, range: &Range<u64>) -> u64 {
+        let is_last = self.unwritten.back() == Some(range);
+        let end = if is_last && !self.sealed { block_floor(range.end) } else { block_ceil(range.end) };
+        end.max(range.start)
+    }
+
+    fn take_writable(&mut self) -> Range<u64> {
+        while self.unwritten.len() > 1 && self.unwritten.front().is_some_and(Range::is_empty) {
+            self.unwritten.pop_front();
+        }
+        let Some(first) = self.unwritten.front().cloned() else { return 0..0 };
+        let end = self.whole_end(&first).min(first.start + DRAIN_BYTES_MAX);
+        let rest_end = first.end.max(end);
+        if let Some(front) = self.unwritten.front_mut() {
+            *front = end..rest_end;
+        }
+        if end == rest_end && (self.unwritten.len() > 1 || self.sealed) {
+            self.unwritten.pop_front();
+        }
+        first.start..end
+    }
+
+    fn submit(&mut self, file: FileId, range: Range<u64>) -> Option<Stretch> {
+        if range.is_empty() {
+            return None;
+        }
+        if self.existence != Existence::Ready {
+            self.waiting.push(range);
+            return None;
+        }
+        self.writing.push(range.clone());
+        Some(Stretch { file, range })
+    }
+
+    fn drain_goal(&self) -> u64 {
+        let unwritten = self.unwritten.iter().map(|range| self.whole_end(range));
+        let in_flight = self.writing.iter().chain(&self.waiting).map(|range| range.end);
+        unwritten.chain(in_flight).max().unwrap_or(0)
+    }
+
+    fn low_mark(&self) -> u64 {
+        let open = self.unwritten.iter().chain(&self.writing).chain(&self.waiting);
+        open.map(|range| range.start).min().unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> Files {
+        Files::new(JournalId(1), 0, Vec::new(), 2)
+    }
+
+    fn ready(files: &mut Files, file: FileId) -> Vec<Stretch> {
+        assert_eq!(files.next_creation().map(|(created, _)| created), Some(file));
+        files.created(file)
+    }
+
+    #[test]
+    fn whole_blocks_are_written_once_and_the_partial_one_stays() {
+        let mut files = files();
+        let file = files.take(false);
+        files.placed(file, 0..10_000);
+        assert_eq!(files.next_drain(true), None);
+        let stretches = ready(&mut files, file);
+        assert_eq!(stretches, [Stretch { file, range: 0..8192 }]);
+        assert_eq!(files.written(file, &(0..8192), false), Some(8192));
+        assert_eq!((files.next_drain(true), files.is_drained()), (None, true));
+        files.placed(file, 10_000..12_288);
+        assert_eq!(files.next_drain(true), Some(Stretch { file, range: 8192..12_288 }));
+    }
+
+    #[test]
+    fn an_aligned_run_pads_what_lies_before_and_is_written_at_once() {
+        let mut files = files();
+        let file = files.take(true);
+        files.placed(file, 0..100);
+        assert_eq!(files.placed_aligned(file, 4096..204_096), None);
+        assert_eq!(ready(&mut files, file), [Stretch { file, range: 4096..204_800 }]);
+        files.placed(file, 204_800..204_900);
+        assert_eq!(files.written(file, &(4096..204_800), true), Some(0));
+        assert_eq!(files.next_drain(true), Some(Stretch { file, range: 0..4096 }));
+        assert_eq!(files.written(file, &(0..4096), false), Some(204_800));
+        assert_eq!(files.next_drain(true), None);
+        files.seal(file);
+        assert_eq!(files.next_drain(true), Some(Stretch { file, range: 204_800..208_896 }));
+    }
+
+    #[test]
+    fn a_dropped_file_is_used_again_only_when_nobody_reads_it() {
+        let mut files = files();
+        let file = files.take(true);
+        files.placed_aligned(file, 0..200_000);
+        ready(&mut files, file);
+        files.written(file, &(0..200_704), true);
+        files.seal(file);
+        files.lease(file);
+        assert_eq!(files.dropped(file), None);
+        assert_eq!(files.release(file), Some(Retired::Pooled));
+        assert_eq!(files.take(true), file);
+    }
+}
