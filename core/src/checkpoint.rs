@@ -12,6 +12,7 @@ use crate::error::Fault;
 use crate::journal::{JournalPoint, RingPoint};
 use crate::le::{get, get_u32, get_u64, put};
 use crate::partition::image::PartitionImage;
+use crate::store::image::{OpenRange, TailRecord};
 use crate::superblock::{Anchor, KeptImage};
 use crate::units::{BLOCK_BYTES, FileId, JournalId, Stamp, block_ceil};
 
@@ -71,23 +72,16 @@ pub struct FreeFile {
     pub written_bytes: u64,
 }
 
-/// A partition's state at its own stamp, with the bytes that are not in its segments' files.
+/// A partition's state at its own stamp, with what is not in its segments' files.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct PartitionRecord {
     /// Every change up to and with this stamp is in the image; replay skips those.
     pub applied_stamp: u64,
     pub image: PartitionImage,
-    /// Oldest first; after a roll a sealed segment may have one too.
+    /// Failed closed after damage.
+    pub closed: bool,
+    pub open: Vec<OpenRange>,
     pub tails: Vec<TailRecord>,
-}
-
-/// Bytes of a segment that its file does not hold yet.
-#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct TailRecord {
-    pub file: u64,
-    /// Where they belong in the file: whole blocks.
-    pub position: u32,
-    pub bytes: Vec<u8>,
 }
 
 /// State of a service's machine (a coordinator), opaque to the engine.
@@ -145,6 +139,11 @@ impl ImageWriter {
         self.applied_max = self.applied_max.max(record.applied_stamp);
         let archive = rkyv::to_bytes::<rkyv::rancor::Error>(record).expect("numbers and bytes always serialize");
         self.section(section_kind::SERVICE, &archive);
+    }
+
+    /// Where replay goes on from this image.
+    pub fn point(&self) -> JournalPoint {
+        self.header.point
     }
 
     /// Bytes so far.
@@ -307,8 +306,9 @@ pub enum CheckpointStep {
     SyncSegmentsDirectory,
     /// Complete this when the journal's durable stamp has reached it.
     AwaitDurable(Stamp),
-    /// Write the image under a temporary name and flush it.
+    /// Write the image under its name in progress.
     WriteImage(u64),
+    FlushImage(u64),
     RenameImage(u64),
     SyncImagesDirectory,
     /// Write the anchor's slot durably.
@@ -338,7 +338,6 @@ pub struct CheckpointStart {
 pub struct Checkpoint {
     steps: VecDeque<CheckpointStep>,
     under_way: bool,
-    anchor: Anchor,
 }
 
 impl Checkpoint {
@@ -353,6 +352,7 @@ impl Checkpoint {
             CheckpointStep::SyncSegmentsDirectory,
             CheckpointStep::AwaitDurable(start.applied_max),
             CheckpointStep::WriteImage(id),
+            CheckpointStep::FlushImage(id),
             CheckpointStep::RenameImage(id),
             CheckpointStep::SyncImagesDirectory,
             CheckpointStep::WriteAnchor(anchor),
@@ -361,7 +361,7 @@ impl Checkpoint {
         if let [_, Some(dropped)] = start.anchor.images {
             steps.push_back(CheckpointStep::RemoveImage(dropped.id));
         }
-        Checkpoint { steps, under_way: false, anchor }
+        Checkpoint { steps, under_way: false }
     }
 
     /// The step to perform now; `None` while one is under way and when the checkpoint is over.
@@ -375,19 +375,18 @@ impl Checkpoint {
     }
 
     /// The step that was handed out has completed. A failed step is never completed: the process ends.
-    pub fn step_done(&mut self) {
+    /// Returns the anchor that is durable now, if the step wrote one.
+    pub fn step_done(&mut self) -> Option<Anchor> {
         assert!(self.under_way, "only a step that was handed out completes");
         self.under_way = false;
-        self.steps.pop_front();
+        match self.steps.pop_front() {
+            Some(CheckpointStep::WriteAnchor(anchor)) => Some(anchor),
+            _ => None,
+        }
     }
 
     pub fn is_over(&self) -> bool {
         self.steps.is_empty()
-    }
-
-    /// The anchor that this checkpoint writes: the durable one once the checkpoint is over.
-    pub fn anchor(&self) -> &Anchor {
-        &self.anchor
     }
 }
 
@@ -412,7 +411,9 @@ mod tests {
                 segments: Vec::new(),
                 producers: Vec::new(),
             },
-            tails: vec![TailRecord { file: 5, position: 4096, bytes: vec![partition as u8; 777 + partition as usize] }],
+            closed: partition == 2,
+            open: vec![OpenRange { file: 7, start: 4096, end: 9000 }],
+            tails: vec![TailRecord { file: 7, position: 4096, bytes: vec![partition as u8; 777 + partition as usize] }],
         };
         ShardImage {
             shard: ShardRecord { next_file_counter: 12, free_files: vec![FreeFile { file: 4, written_bytes: 8192 }] },
@@ -471,13 +472,14 @@ mod tests {
 
     fn run(mut checkpoint: Checkpoint) -> (Vec<CheckpointStep>, Anchor) {
         let mut steps = Vec::new();
+        let mut anchor = None;
         while let Some(step) = checkpoint.next_step() {
             assert_eq!(checkpoint.next_step(), None, "one step at a time");
             steps.push(step);
-            checkpoint.step_done();
+            anchor = anchor.or(checkpoint.step_done());
         }
         assert!(checkpoint.is_over());
-        (steps, *checkpoint.anchor())
+        (steps, anchor.expect("every checkpoint writes an anchor"))
     }
 
     #[test]
@@ -494,6 +496,7 @@ mod tests {
                 CheckpointStep::SyncSegmentsDirectory,
                 CheckpointStep::AwaitDurable(Stamp(33)),
                 CheckpointStep::WriteImage(3),
+                CheckpointStep::FlushImage(3),
                 CheckpointStep::RenameImage(3),
                 CheckpointStep::SyncImagesDirectory,
                 CheckpointStep::WriteAnchor(anchor),

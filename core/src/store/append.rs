@@ -6,7 +6,7 @@ use crate::error::Refusal;
 use crate::journal::{Append, Change, Place, Quota};
 use crate::limits::REFERENCE_RUN_BYTES_MIN;
 use crate::partition::Verdict;
-use crate::units::{FileId, Now, Stamp, TopicPartition};
+use crate::units::{FileId, Now, Slot, Stamp, TopicPartition};
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub struct Placed {
     /// The log append time to set in the batch; -1 under create time.
     pub append_time_ms: i64,
     pub log_start: i64,
+    pub slot: Slot,
     pub file: FileId,
     pub position: u64,
     pub length: u32,
@@ -55,6 +56,7 @@ impl Store {
         if tenant.partition.must_roll(now, header) {
             self.roll(now, key, header)?;
         }
+        let slot = self.slot(key).ok_or(Refusal::UnknownPartition)?;
         let tenant = self.tenant_mut(key)?;
         let appended = tenant.partition.append(now, header);
         Ok(Appending::Placed(Placed {
@@ -64,6 +66,7 @@ impl Store {
             leader_epoch: appended.leader_epoch,
             append_time_ms: appended.append_time_ms,
             log_start: tenant.partition.log_start(),
+            slot,
             file: appended.file,
             position: appended.position,
             length: header.bytes,
@@ -75,8 +78,7 @@ impl Store {
 
     /// The batch lies in memory: journals it. `checksum` is the CRC-32C of its final bytes, needed for references only.
     pub fn placed(&mut self, now: Now, placed: &Placed, checksum: u32) -> Stamp {
-        let place =
-            if placed.reference { Place::Segment { file: placed.file, checksum } } else { Place::Inline };
+        let place = if placed.reference { Place::Segment { file: placed.file, checksum } } else { Place::Inline };
         let change = Change::Append(Append {
             leader_epoch: placed.leader_epoch,
             base_offset: placed.base_offset,
@@ -120,7 +122,8 @@ impl Store {
         let tenant = self.tenant(key)?;
         let full = |bytes: u64| bytes >= crate::limits::SEGMENT_FILE_BYTES / 2;
         let was_full = tenant.partition.segments().active().is_some_and(|active| full(active.end_position()));
-        let file = self.files.take(was_full || header.bytes >= REFERENCE_RUN_BYTES_MIN);
+        let slot = self.slot(key).ok_or(Refusal::UnknownPartition)?;
+        let file = self.files.take(slot, was_full || header.bytes >= REFERENCE_RUN_BYTES_MIN);
         let rolled = self.tenant_mut(key)?.partition.roll(now, file);
         if let Some(sealed) = rolled.sealed {
             self.files.seal(sealed.file);

@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use super::image::{OpenRange, TailRecord};
 use super::{Effect, Op, Outcome, Store};
-use crate::checkpoint::{Checkpoint, CheckpointStart, CheckpointStep, FreeFile, ImageWriter, PartitionRecord, ShardRecord};
+use crate::checkpoint::{
+    Checkpoint, CheckpointStart, CheckpointStep, FreeFile, ImageWriter, PartitionRecord, ShardRecord,
+};
 use crate::superblock::{Anchor, KeptImage};
 use crate::units::{BLOCK_BYTES, FileId, Now, Stamp, TopicPartition};
 
@@ -19,11 +21,19 @@ const SLICE_PARTITIONS_COUNT: usize = 64;
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Draining { goals: BTreeMap<FileId, u64>, writer: Box<ImageWriter> },
-    Slicing { writer: Box<ImageWriter>, after: Option<TopicPartition> },
+    Draining {
+        goals: BTreeMap<FileId, u64>,
+        writer: Box<ImageWriter>,
+    },
+    Slicing {
+        writer: Box<ImageWriter>,
+        after: Option<TopicPartition>,
+    },
     Steps(Box<Checkpoint>),
     /// The last anchor, of a clean stop or a grown ring.
-    Anchor { then: Then },
+    Anchor {
+        then: Then,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,11 +212,21 @@ impl Store {
             open.extend(ranges.into_iter().map(|range| OpenRange { file, start: range.start, end: range.end }));
         }
         let applied_stamp = self.journal.last_stamp().0;
-        Some(PartitionRecord { applied_stamp, image: tenant.partition.to_image(), closed: tenant.partition.is_closed(), open, tails })
+        Some(PartitionRecord {
+            applied_stamp,
+            image: tenant.partition.to_image(),
+            closed: tenant.partition.is_closed(),
+            open,
+            tails,
+        })
     }
 
     fn begin_steps(&mut self, writer: ImageWriter) {
-        let free_files = self.files.pool().iter().map(|file| FreeFile { file: file.0, written_bytes: crate::limits::SEGMENT_FILE_BYTES });
+        let free_files = self
+            .files
+            .pool()
+            .iter()
+            .map(|file| FreeFile { file: file.0, written_bytes: crate::limits::SEGMENT_FILE_BYTES });
         let shard = ShardRecord { next_file_counter: self.files.next_counter(), free_files: free_files.collect() };
         let (id, point) = (self.checkpointing.next_image - 1, writer.point());
         let (bytes, applied_max) = writer.finish(&shard);
@@ -306,9 +326,12 @@ impl Store {
 
     fn step_over(&mut self) {
         let Phase::Steps(steps) = &mut self.checkpointing.phase else { return };
-        steps.step_done();
-        self.checkpointing.anchor = *steps.durable_anchor();
-        if steps.is_over() {
+        let anchor = steps.step_done();
+        let is_over = steps.is_over();
+        if let Some(anchor) = anchor {
+            self.checkpointing.anchor = anchor;
+        }
+        if is_over {
             self.checkpointing.phase = Phase::Idle;
         }
     }

@@ -1,7 +1,7 @@
 //! What a store asks its driver to do, and the numbers by which the driver reports it done.
 
 use crate::journal::FramePlan;
-use crate::units::FileId;
+use crate::units::{FileId, Slot};
 
 /// Names an effect in its completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,7 @@ pub enum Effect {
     /// Write a stretch of a segment from the memory that holds its tail; zeroes where nothing was placed.
     WriteSegment {
         op: OpId,
+        slot: Slot,
         file: FileId,
         position: u64,
         length: u64,
@@ -72,6 +73,10 @@ pub enum Effect {
         op: OpId,
         image: u64,
     },
+    /// Call `Store::slice_image`, then go on.
+    SliceImage,
+    /// Nothing; there is more.
+    Again,
     /// Remove a segment's file.
     RemoveFile {
         op: OpId,
@@ -79,10 +84,12 @@ pub enum Effect {
     },
     /// No read will be planned and no write asked for from this file's memory again.
     ForgetFile {
+        slot: Slot,
         file: FileId,
     },
     /// Bytes of this file below `position` are on disk: their memory is now a cache.
     Drained {
+        slot: Slot,
         file: FileId,
         position: u64,
     },

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use crate::units::{FileId, JournalId, block_ceil, block_floor};
+use crate::units::{FileId, JournalId, Slot, block_ceil, block_floor};
 
 /// The largest background write.
 const DRAIN_BYTES_MAX: u64 = 1 << 20;
@@ -17,6 +17,7 @@ const DRAIN_BYTES_MIN: u64 = 256 << 10;
 /// A stretch of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
+    pub slot: Slot,
     pub file: FileId,
     pub range: Range<u64>,
 }
@@ -31,6 +32,7 @@ enum Existence {
 
 #[derive(Clone, Debug)]
 struct Segment {
+    slot: Slot,
     existence: Existence,
     /// Create it with its extents allocated: large writes are expected.
     allocate: bool,
@@ -90,14 +92,14 @@ impl Files {
     }
 
     /// A file for a new segment. With `large` a pooled file if there is one, else one whose extents are allocated.
-    pub fn take(&mut self, large: bool) -> FileId {
+    pub fn take(&mut self, slot: Slot, large: bool) -> FileId {
         let pooled = if large { self.pool.pop() } else { None };
         if large && pooled.is_none() {
             self.pool_count_wanted = (self.pool_count_wanted + 1).min(self.pool_count_max);
         }
         let existence = if pooled.is_some() { Existence::Ready } else { Existence::None };
         let file = pooled.unwrap_or_else(|| self.fresh());
-        self.segments.insert(file, Segment::new(existence, large));
+        self.segments.insert(file, Segment::new(slot, existence, large));
         file
     }
 
@@ -109,15 +111,20 @@ impl Files {
     }
 
     /// A segment's file that recovery found in use.
-    pub fn restore(&mut self, file: FileId, sealed: bool, exists: bool) {
+    pub fn restore(&mut self, slot: Slot, file: FileId, sealed: bool, exists: bool) {
         let existence = if exists { Existence::Ready } else { Existence::None };
-        let segment = Segment { sealed, dirty: exists, ..Segment::new(existence, false) };
+        let segment = Segment { sealed, dirty: exists, ..Segment::new(slot, existence, false) };
         self.segments.insert(file, segment);
         self.note(file);
         if FileId::new(self.journal, 0).0 >> 32 == file.0 >> 32 {
             self.next_counter = self.next_counter.max((file.0 & 0xffff_ffff) as u32 + 1);
         }
         self.pool.retain(|pooled| *pooled != file);
+    }
+
+    /// Whether something waits for a file that nobody asked for yet.
+    pub fn has_missing(&self) -> bool {
+        !self.missing.is_empty()
     }
 
     /// A run that recovery found in its file: what follows begins a new stretch.
@@ -266,7 +273,8 @@ impl Files {
         let Some(segment) = self.segments.get(&file) else { return Vec::new() };
         let in_flight = segment.writing.iter().chain(&segment.waiting);
         let drains = in_flight.filter(|range| !segment.references.contains(range));
-        let mut ranges: Vec<_> = segment.unwritten.iter().chain(drains).filter(|range| !range.is_empty()).cloned().collect();
+        let mut ranges: Vec<_> =
+            segment.unwritten.iter().chain(drains).filter(|range| !range.is_empty()).cloned().collect();
         ranges.sort_by_key(|range| range.start);
         ranges
     }
@@ -380,8 +388,9 @@ pub enum Retired {
 }
 
 impl Segment {
-    fn new(existence: Existence, allocate: bool) -> Segment {
+    fn new(slot: Slot, existence: Existence, allocate: bool) -> Segment {
         Segment {
+            slot,
             existence,
             allocate,
             unwritten: VecDeque::new(),
@@ -435,7 +444,7 @@ impl Segment {
             return None;
         }
         self.writing.push(range.clone());
-        Some(Stretch { file, range })
+        Some(Stretch { slot: self.slot, file, range })
     }
 
     fn drain_goal(&self) -> u64 {
@@ -466,37 +475,37 @@ mod tests {
     #[test]
     fn whole_blocks_are_written_once_and_the_partial_one_stays() {
         let mut files = files();
-        let file = files.take(false);
+        let file = files.take(Slot(0), false);
         files.placed(file, 0..10_000);
         assert_eq!(files.next_drain(true), None);
         let stretches = ready(&mut files, file);
-        assert_eq!(stretches, [Stretch { file, range: 0..8192 }]);
+        assert_eq!(stretches, [Stretch { slot: Slot(0), file, range: 0..8192 }]);
         assert_eq!(files.written(file, &(0..8192), false), Some(8192));
         assert_eq!((files.next_drain(true), files.is_drained()), (None, true));
         files.placed(file, 10_000..12_288);
-        assert_eq!(files.next_drain(true), Some(Stretch { file, range: 8192..12_288 }));
+        assert_eq!(files.next_drain(true), Some(Stretch { slot: Slot(0), file, range: 8192..12_288 }));
     }
 
     #[test]
     fn an_aligned_run_pads_what_lies_before_and_is_written_at_once() {
         let mut files = files();
-        let file = files.take(true);
+        let file = files.take(Slot(0), true);
         files.placed(file, 0..100);
         assert_eq!(files.placed_aligned(file, 4096..204_096), None);
-        assert_eq!(ready(&mut files, file), [Stretch { file, range: 4096..204_800 }]);
+        assert_eq!(ready(&mut files, file), [Stretch { slot: Slot(0), file, range: 4096..204_800 }]);
         files.placed(file, 204_800..204_900);
         assert_eq!(files.written(file, &(4096..204_800), true), Some(0));
-        assert_eq!(files.next_drain(true), Some(Stretch { file, range: 0..4096 }));
+        assert_eq!(files.next_drain(true), Some(Stretch { slot: Slot(0), file, range: 0..4096 }));
         assert_eq!(files.written(file, &(0..4096), false), Some(204_800));
         assert_eq!(files.next_drain(true), None);
         files.seal(file);
-        assert_eq!(files.next_drain(true), Some(Stretch { file, range: 204_800..208_896 }));
+        assert_eq!(files.next_drain(true), Some(Stretch { slot: Slot(0), file, range: 204_800..208_896 }));
     }
 
     #[test]
     fn a_dropped_file_is_used_again_only_when_nobody_reads_it() {
         let mut files = files();
-        let file = files.take(true);
+        let file = files.take(Slot(0), true);
         files.placed_aligned(file, 0..200_000);
         ready(&mut files, file);
         files.written(file, &(0..200_704), true);
@@ -504,6 +513,6 @@ mod tests {
         files.lease(file);
         assert_eq!(files.dropped(file), None);
         assert_eq!(files.release(file), Some(Retired::Pooled));
-        assert_eq!(files.take(true), file);
+        assert_eq!(files.take(Slot(0), true), file);
     }
 }

@@ -24,7 +24,7 @@ pub use effect::{Effect, OpId, Outcome};
 use crate::error::Refusal;
 use crate::journal::{Change, Entry, FramePlan, Journal, JournalConfig, Quota};
 use crate::partition::{ClockGuard, LogSettings, Partition};
-use crate::units::{FileId, JournalId, Now, Slot, Stamp, TopicPartition};
+use crate::units::{FileId, JournalId, Now, Slot, Stamp, TopicPartition, block_ceil};
 use checkpointing::Checkpointing;
 use files::{Files, Retired, Stretch};
 
@@ -79,13 +79,26 @@ struct Tenant {
     last_stamp: Stamp,
 }
 
+/// What is free once a stamp is durable.
+#[derive(Clone, Copy, Debug)]
+enum Leaving {
+    File(Slot, FileId),
+    Slot(Slot),
+}
+
 /// What an operation was for, until it completes.
 #[derive(Clone, Debug)]
 enum Op {
     RingFile(u32),
+    /// The anchor of this run.
+    Run,
     CreateFile(FileId),
     PoolFile(FileId),
-    Segment { stretch: Stretch, durable: bool, stamp: Option<Stamp> },
+    Segment {
+        stretch: Stretch,
+        durable: bool,
+        stamp: Option<Stamp>,
+    },
     Checkpoint,
     Remove,
 }
@@ -103,7 +116,7 @@ pub struct Store {
     /// Appends whose durability moves a watermark, in the order of their stamps.
     unacknowledged: VecDeque<(Stamp, TopicPartition)>,
     /// Files that are free once the stamp is durable.
-    leaving: VecDeque<(Stamp, FileId)>,
+    leaving: VecDeque<(Stamp, Leaving)>,
     /// Where inline runs lie in memory until their frame is encoded.
     inline_files: BTreeMap<Stamp, FileId>,
     /// Stamps of runs that wait for their file to exist, by where they go.
@@ -113,6 +126,8 @@ pub struct Store {
     next_op: u64,
     drains_in_flight: usize,
     creating_pool_file: bool,
+    /// The anchor says that this run has begun: frames may be written.
+    run_is_durable: bool,
     disk_full: bool,
     advanced: Vec<TopicPartition>,
     checkpointing: Checkpointing,
@@ -193,14 +208,14 @@ impl Store {
         let tenant = self.tenant(key)?;
         let files: Vec<_> = tenant.partition.segments().iter().map(|segment| segment.file).collect();
         let stamp = self.push(now, key, Change::Drop);
+        self.leave(stamp, key, files);
         if let Some(slot) = self.keys.remove(&key) {
             if let Some(place) = self.tenants.get_mut(slot.0 as usize) {
                 *place = None;
             }
-            self.free_slots.push(slot);
+            self.leaving.push_back((stamp, Leaving::Slot(slot)));
         }
         self.advanced.push(key);
-        self.leave(stamp, files);
         Ok(stamp)
     }
 
@@ -213,7 +228,7 @@ impl Store {
             return Ok((before, tenant.last_stamp));
         }
         let stamp = self.push(now, key, Change::LogStart { offset: start.log_start });
-        self.leave(stamp, start.dropped);
+        self.leave(stamp, key, start.dropped);
         Ok((start.log_start, stamp))
     }
 
@@ -244,7 +259,9 @@ impl Store {
 
     /// The next thing to do. A frame must be encoded before the next call.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        if let Some(plan) = self.journal.next_frame() {
+        if self.run_is_durable
+            && let Some(plan) = self.journal.next_frame()
+        {
             return Some(Effect::WriteFrame(plan));
         }
         if let Some(effect) = self.effects.pop_front() {
@@ -254,7 +271,7 @@ impl Store {
             let op = self.begin(Op::RingFile(slot));
             return Some(Effect::CreateRingFile { op, slot });
         }
-        self.next_file_effect().or_else(|| self.next_checkpoint_effect())
+        self.next_file_effect().or_else(|| self.next_checkpoint_effect()).or_else(|| self.next_pool_effect())
     }
 
     fn next_file_effect(&mut self) -> Option<Effect> {
@@ -267,22 +284,18 @@ impl Store {
             return None;
         }
         let all = self.checkpointing.is_draining() || self.files.unwritten_bytes() > self.config.unwritten_bytes_max;
-        while let Some(stretch) = self.next_drain(all) {
+        if let Some(stretch) = self.files.next_drain(all) {
             self.drains_in_flight += 1;
             return Some(self.write_stretch(stretch, false, None));
         }
-        None
-    }
-
-    /// Stretches of files that do not exist yet wait in `files`; only what can be written comes out.
-    fn next_drain(&mut self, all: bool) -> Option<Stretch> {
-        self.files.next_drain(all)
+        // A stretch that waits for its file makes room for that file's creation.
+        self.files.has_missing().then(|| self.next_file_effect()).flatten()
     }
 
     fn write_stretch(&mut self, stretch: Stretch, durable: bool, stamp: Option<Stamp>) -> Effect {
-        let Stretch { file, range } = stretch.clone();
+        let Stretch { slot, file, range } = stretch.clone();
         let op = self.begin(Op::Segment { stretch, durable, stamp });
-        Effect::WriteSegment { op, file, position: range.start, length: range.end - range.start, durable }
+        Effect::WriteSegment { op, slot, file, position: range.start, length: range.end - range.start, durable }
     }
 
     /// Fills `out` with a planned frame. `copy` is called once for each inline run with the file and the positions whose
@@ -312,7 +325,8 @@ impl Store {
     pub fn complete(&mut self, now: Now, op: OpId, outcome: Outcome) {
         let done = self.ops.remove(&op).expect("an effect completes once");
         match (done, outcome) {
-            (Op::RingFile(slot), Outcome::Done) => self.journal.file_ready(slot),
+            (Op::Run, _) => self.run_is_durable = true,
+            (Op::RingFile(slot), Outcome::Done) => self.checkpointing.ring_grown(slot),
             (Op::RingFile(_) | Op::Remove, _) => {}
             (Op::CreateFile(file), Outcome::Done) => self.file_created(file),
             (Op::CreateFile(file), Outcome::NoSpace) => {
@@ -338,7 +352,7 @@ impl Store {
     }
 
     fn segment_done(&mut self, stretch: Stretch, durable: bool, stamp: Option<Stamp>, outcome: Outcome) {
-        let Stretch { file, range } = stretch;
+        let Stretch { slot, file, range } = stretch;
         self.drains_in_flight -= usize::from(stamp.is_none());
         if outcome == Outcome::NoSpace {
             self.disk_full = true;
@@ -355,11 +369,19 @@ impl Store {
             self.journal.segment_written(stamp);
         }
         if let Some(position) = self.files.written(file, &range, durable) {
-            self.effects.push_back(Effect::Drained { file, position });
-            self.checkpointing.drained(file, position);
+            self.effects.push_back(Effect::Drained { slot, file, position });
+            self.drained(slot, file, position);
         }
         let retired = self.files.retire(file);
         self.retired(file, retired);
+    }
+
+    fn drained(&mut self, slot: Slot, file: FileId, position: u64) {
+        if let Some(tenant) = self.tenants.get_mut(slot.0 as usize).and_then(Option::as_deref_mut) {
+            let segments = tenant.partition.segments();
+            let Some(segment) = segments.iter().find(|segment| segment.file == file) else { return };
+            tenant.partition.drained(file, position.min(block_ceil(segment.next_position())));
+        }
     }
 
     /// Moves the watermarks and frees the files that the durable stamp allows.
@@ -376,14 +398,19 @@ impl Store {
                 self.advanced.push(key);
             }
         }
-        while let Some((stamp, file)) = self.leaving.front().copied() {
+        while let Some((stamp, leaving)) = self.leaving.front().copied() {
             if stamp > self.journal.durable() {
                 break;
             }
             self.leaving.pop_front();
-            self.effects.push_back(Effect::ForgetFile { file });
-            let retired = self.files.dropped(file);
-            self.retired(file, retired);
+            match leaving {
+                Leaving::Slot(slot) => self.free_slots.push(slot),
+                Leaving::File(slot, file) => {
+                    self.effects.push_back(Effect::ForgetFile { slot, file });
+                    let retired = self.files.dropped(file);
+                    self.retired(file, retired);
+                }
+            }
         }
     }
 
@@ -407,8 +434,14 @@ impl Store {
         }
     }
 
-    fn leave(&mut self, stamp: Stamp, files: Vec<FileId>) {
-        self.leaving.extend(files.into_iter().map(|file| (stamp, file)));
+    fn leave(&mut self, stamp: Stamp, key: TopicPartition, files: Vec<FileId>) {
+        let Some(slot) = self.slot(key) else { return };
+        self.leaving.extend(files.into_iter().map(|file| (stamp, Leaving::File(slot, file))));
+    }
+
+    /// The partition's place among the shard's, for the driver's memory.
+    pub fn slot(&self, key: TopicPartition) -> Option<Slot> {
+        self.keys.get(&key).copied()
     }
 
     fn push(&mut self, now: Now, key: TopicPartition, change: Change) -> Stamp {

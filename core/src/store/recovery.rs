@@ -1,0 +1,575 @@
+//! Recovery: from an anchor, an image and the journal's ring to a running store.
+//!
+//! Two walks over the ring. The first finds its end: references in frames that nothing proves durable are read and checked,
+//! and the first that does not check is where the journal is cut. The second applies every change behind the image. Bytes
+//! that are not in their files go back to memory in the order of their positions. Never: a write (the first one of the new
+//! run is its anchor, an effect of the store), a partition opened over bytes that are missing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::checkpointing::{Checkpointing, anchor_effect};
+use super::files::Files;
+use super::{Op, Store, StoreConfig, Tenant};
+use crate::batch::BatchHeader;
+use crate::checkpoint::{PartitionRecord, ShardImage};
+use crate::checksum::crc32c;
+use crate::error::Fault;
+use crate::journal::frame::{FrameEntry, Payload};
+use crate::journal::replay::{Damage, Replay, ReplayEnd, ReplayStart, RingRead, Step};
+use crate::journal::{Append, Change, Journal, JournalPoint, Place};
+use crate::partition::{self, ClockGuard, LogSettings, Partition};
+use crate::superblock::{Anchor, KeptImage};
+use crate::units::{BLOCK_BYTES, FileId, JournalId, Now, Slot, Stamp, TopicPartition};
+
+/// What recovery wants to read next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A whole image; supply no bytes if it cannot be read.
+    Image {
+        id: u64,
+    },
+    Ring(RingRead),
+    /// A stretch of a segment's file; supply what there is.
+    Segment {
+        file: FileId,
+        position: u64,
+        length: u64,
+    },
+}
+
+/// Bytes to put back into memory at their place. Places of one file come in rising order and may overlap what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub slot: Slot,
+    pub file: FileId,
+    pub position: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// What recovery found out, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub image: Option<u64>,
+    pub frames_count: u64,
+    pub entries_count: u64,
+    pub was_clean: bool,
+    /// Partitions that failed closed, and why.
+    pub damaged: Vec<(TopicPartition, String)>,
+    /// Images that could not be used.
+    pub images_refused: Vec<String>,
+}
+
+enum Phase {
+    Images(VecDeque<KeptImage>),
+    /// Finds the end; collects references with their frame's sequence.
+    Scan(Box<Replay>, Vec<(u64, Append)>),
+    Verify(VecDeque<(u64, Append)>, ReplayEnd),
+    Apply(Box<Replay>),
+    Done,
+}
+
+/// The recovery of one journal.
+pub struct Recovery {
+    config: StoreConfig,
+    anchor: Anchor,
+    /// Lengths of the segment files that exist.
+    lengths: BTreeMap<FileId, u64>,
+    phase: Phase,
+    point: JournalPoint,
+    end: JournalPoint,
+    slots: Vec<Option<Recovered>>,
+    keys: BTreeMap<TopicPartition, Slot>,
+    files: Files,
+    work: VecDeque<(FrameEntry, Vec<u8>)>,
+    /// A reference whose header is being read.
+    waiting: Option<(FrameEntry, Append)>,
+    restored: Vec<Restored>,
+    now: Now,
+    report: Report,
+}
+
+struct Recovered {
+    partition: Partition,
+    applied: Stamp,
+    /// From where on bytes of a file belong into memory although the image's state holds them.
+    open: Vec<(FileId, Range<u64>)>,
+}
+
+impl Recovery {
+    /// `lengths` are the segment files that exist.
+    pub fn new(config: StoreConfig, anchor: Anchor, lengths: BTreeMap<FileId, u64>, now: Now) -> Recovery {
+        let images = anchor.images.iter().flatten().copied().collect();
+        let mut recovery = Recovery {
+            config,
+            anchor,
+            lengths,
+            phase: Phase::Images(images),
+            point: JournalPoint::START,
+            end: JournalPoint::START,
+            slots: Vec::new(),
+            keys: BTreeMap::new(),
+            files: Files::new(anchor.journal, 0, Vec::new(), config.pool_files_max),
+            work: VecDeque::new(),
+            waiting: None,
+            restored: Vec::new(),
+            now,
+            report: Report { was_clean: anchor.clean, ..Report::default() },
+        };
+        if anchor.images.iter().flatten().count() == 0 {
+            recovery.begin_scan(None);
+        }
+        recovery
+    }
+
+    /// What to read next; `None` when recovery is over.
+    pub fn need(&self) -> Option<Need> {
+        if let Some((_, run)) = &self.waiting {
+            let length = u64::from(run.length).min(BLOCK_BYTES);
+            return segment_need(run, length);
+        }
+        match &self.phase {
+            Phase::Images(images) => images.front().map(|kept| Need::Image { id: kept.id }),
+            Phase::Scan(replay, _) | Phase::Apply(replay) => replay.next_read().map(Need::Ring),
+            Phase::Verify(references, _) => {
+                references.front().and_then(|(_, run)| segment_need(run, u64::from(run.length)))
+            }
+            Phase::Done => None,
+        }
+    }
+
+    /// Takes the bytes of what was needed; none if it could not be read.
+    pub fn supply(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if let Some((entry, run)) = self.waiting.take() {
+            self.apply_reference(&entry, &run, bytes);
+            return self.apply_work();
+        }
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Images(images) => self.take_image(images, bytes),
+            Phase::Scan(replay, references) => self.scan(replay, references, bytes),
+            Phase::Verify(references, end) => {
+                self.verify(references, end, bytes);
+                Ok(())
+            }
+            Phase::Apply(replay) => self.apply(replay, bytes),
+            Phase::Done => Ok(()),
+        }
+    }
+
+    /// Bytes to put back into memory now, before the next `supply`.
+    pub fn take_restored(&mut self) -> Vec<Restored> {
+        std::mem::take(&mut self.restored)
+    }
+
+    fn take_image(&mut self, mut images: VecDeque<KeptImage>, bytes: &[u8]) -> Result<(), Fault> {
+        let Some(kept) = images.pop_front() else { return Ok(()) };
+        let name = format!("image {} of journal {}", kept.id, self.anchor.journal.0);
+        match ShardImage::decode(&name, bytes, self.anchor.journal, &kept) {
+            Ok(image) => {
+                self.report.image = Some(kept.id);
+                self.load(image);
+                self.begin_scan(Some(kept));
+                Ok(())
+            }
+            Err(fault @ Fault::Version { .. }) => Err(fault),
+            Err(fault) if images.is_empty() => Err(fault),
+            Err(fault) => {
+                self.report.images_refused.push(fault.to_string());
+                self.phase = Phase::Images(images);
+                Ok(())
+            }
+        }
+    }
+
+    fn load(&mut self, image: ShardImage) {
+        let free = image.shard.free_files.iter().map(|free| FileId(free.file));
+        let pool = free.filter(|file| self.lengths.contains_key(file)).collect();
+        self.files = Files::new(self.anchor.journal, image.shard.next_file_counter, pool, self.config.pool_files_max);
+        for record in image.partitions {
+            self.load_partition(record);
+        }
+    }
+
+    fn load_partition(&mut self, record: PartitionRecord) {
+        let partition = Partition::from_image(&record.image, Arc::new(LogSettings::default()));
+        let key = partition.id();
+        let open: Vec<_> = record.open.iter().map(|open| (FileId(open.file), open.start..open.end)).collect();
+        let slot = Slot(self.slots.len() as u32);
+        let mut missing = None;
+        for segment in partition.segments().iter() {
+            let length = self.lengths.get(&segment.file).copied();
+            self.files.restore(slot, segment.file, segment.sealed, length.is_some());
+            let first_open = open.iter().find(|(file, _)| *file == segment.file).map(|(_, range)| range.start);
+            let on_disk = first_open.unwrap_or(segment.end_position());
+            if on_disk > length.unwrap_or(0) {
+                missing = Some((segment.file, on_disk, length.unwrap_or(0)));
+            }
+        }
+        for (file, range) in &open {
+            self.files.placed(*file, range.clone());
+        }
+        self.insert(Recovered { partition, applied: Stamp(record.applied_stamp), open });
+        for tail in record.tails {
+            self.restored.push(Restored { slot, file: FileId(tail.file), position: tail.position, bytes: tail.bytes });
+        }
+        if let Some((file, wanted, found)) = missing {
+            self.close(key, format!("segment file {:016x} has {found} bytes, its log needs {wanted}", file.0));
+        }
+        if record.closed {
+            self.close(key, "it had failed closed before".to_owned());
+        }
+    }
+
+    fn insert(&mut self, recovered: Recovered) -> Slot {
+        let slot = Slot(self.slots.len() as u32);
+        self.keys.insert(recovered.partition.id(), slot);
+        self.slots.push(Some(recovered));
+        slot
+    }
+
+    fn close(&mut self, key: TopicPartition, why: String) {
+        if let Some(recovered) = self.recovered(key) {
+            recovered.partition.close();
+        }
+        self.report.damaged.push((key, why));
+    }
+
+    fn recovered(&mut self, key: TopicPartition) -> Option<&mut Recovered> {
+        let slot = self.keys.get(&key)?;
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    fn begin_scan(&mut self, image: Option<KeptImage>) {
+        self.point = image.map_or(JournalPoint::START, |kept| kept.point);
+        let replay = Replay::new(self.config.journal, self.replay_start(None));
+        self.phase = Phase::Scan(Box::new(replay), Vec::new());
+    }
+
+    fn replay_start(&self, until: Option<u64>) -> ReplayStart {
+        ReplayStart {
+            journal: self.anchor.journal,
+            run_max: self.anchor.run,
+            point: self.point,
+            durable_end: self.anchor.durable_end,
+            until,
+            files_count: self.anchor.ring_files_count,
+        }
+    }
+
+    fn scan(&mut self, mut replay: Box<Replay>, mut references: Vec<(u64, Append)>, bytes: &[u8]) -> Result<(), Fault> {
+        for step in replay.supply(bytes) {
+            match step {
+                Step::Frame(frame) => references.extend(frame.entries.iter().filter_map(|entry| {
+                    let Change::Append(run) = entry.entry.change else { return None };
+                    entry.entry.is_reference().then_some((frame.header.sequence, run))
+                })),
+                Step::Corrupt(damage) => self.refuse_unknown(&damage)?,
+                Step::End(end) => {
+                    references.retain(|(sequence, _)| *sequence >= end.durable_end);
+                    self.phase = Phase::Verify(references.into(), end);
+                    self.verify_done();
+                    return Ok(());
+                }
+            }
+        }
+        self.phase = Phase::Scan(replay, references);
+        Ok(())
+    }
+
+    /// Damage that may concern any partition stops the start: nothing is opened over it.
+    fn refuse_unknown(&self, damage: &Damage) -> Result<(), Fault> {
+        if !damage.entries_lost {
+            return Ok(());
+        }
+        Err(Fault::Corrupt {
+            file: format!("ring file {} of journal {}", damage.slot, self.anchor.journal.0),
+            position: damage.position,
+            what: "a frame that was durable does not check, and what it held is not known; use salvage",
+        })
+    }
+
+    fn verify(&mut self, mut references: VecDeque<(u64, Append)>, end: ReplayEnd, bytes: &[u8]) {
+        let Some((sequence, run)) = references.pop_front() else { return };
+        let Place::Segment { checksum, .. } = run.place else { return };
+        let fits = bytes.get(..run.length as usize).is_some_and(|bytes| crc32c(bytes) == checksum);
+        if fits {
+            self.phase = Phase::Verify(references, end);
+            self.verify_done();
+        } else {
+            self.begin_apply(Some(sequence));
+        }
+    }
+
+    fn verify_done(&mut self) {
+        if matches!(&self.phase, Phase::Verify(references, _) if references.is_empty()) {
+            self.begin_apply(None);
+        }
+    }
+
+    fn begin_apply(&mut self, until: Option<u64>) {
+        let replay = Replay::new(self.config.journal, self.replay_start(until));
+        self.phase = Phase::Apply(Box::new(replay));
+        self.skip_empty_apply();
+    }
+
+    /// A replay that is cut before its first frame asks for no read.
+    fn skip_empty_apply(&mut self) {
+        if matches!(&self.phase, Phase::Apply(replay) if replay.next_read().is_none()) {
+            self.end = self.point;
+            self.phase = Phase::Done;
+        }
+    }
+
+    fn apply(&mut self, mut replay: Box<Replay>, bytes: &[u8]) -> Result<(), Fault> {
+        let mut over = false;
+        for step in replay.supply(bytes) {
+            match step {
+                Step::Frame(frame) => {
+                    self.report.frames_count += 1;
+                    self.queue(frame.entries, bytes);
+                }
+                Step::Corrupt(damage) => {
+                    self.refuse_unknown(&damage)?;
+                    self.queue(damage.entries, bytes);
+                }
+                Step::End(end) => {
+                    self.end = end.point;
+                    over = true;
+                }
+            }
+        }
+        if !over {
+            self.phase = Phase::Apply(replay);
+        }
+        self.apply_work()
+    }
+
+    fn queue(&mut self, entries: Vec<FrameEntry>, bytes: &[u8]) {
+        for entry in entries {
+            let payload = match &entry.payload {
+                Payload::Inline(range) => bytes.get(range.clone()).unwrap_or_default().to_vec(),
+                _ => Vec::new(),
+            };
+            self.work.push_back((entry, payload));
+        }
+    }
+
+    fn apply_work(&mut self) -> Result<(), Fault> {
+        while let Some((entry, payload)) = self.work.pop_front() {
+            self.report.entries_count += 1;
+            if matches!(entry.payload, Payload::Damaged) {
+                self.close(entry.entry.target, "a journal frame that held its records is damaged".to_owned());
+                continue;
+            }
+            match entry.entry.change {
+                Change::Append(run) if run.place == Place::Inline => self.apply_inline(&entry, &run, payload),
+                Change::Append(run) => {
+                    if self.wants(&entry) {
+                        self.waiting = Some((entry, run));
+                        return Ok(());
+                    }
+                }
+                change => self.apply_change(&entry, change),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the change is not yet in the partition's state.
+    fn wants(&mut self, entry: &FrameEntry) -> bool {
+        self.recovered(entry.entry.target)
+            .is_some_and(|recovered| entry.stamp > recovered.applied && !recovered.partition.is_closed())
+    }
+
+    fn apply_inline(&mut self, entry: &FrameEntry, run: &Append, bytes: Vec<u8>) {
+        let key = entry.entry.target;
+        let (Some(slot), Some(recovered)) = (self.keys.get(&key).copied(), self.recovered(key)) else { return };
+        let position = u64::from(run.position);
+        let range = position..position + u64::from(run.length);
+        let segment = recovered.partition.segments().by_base(run.segment_base);
+        let Some(file) = segment.map(|segment| segment.file) else { return };
+        if entry.stamp <= recovered.applied {
+            let open = |(open_file, open): &(FileId, Range<u64>)| {
+                *open_file == file && open.start < range.end && range.start < open.end
+            };
+            if recovered.open.iter().any(open) {
+                self.restored.push(Restored { slot, file, position, bytes });
+            }
+            return;
+        }
+        if let Some(header) = BatchHeader::parse(&bytes) {
+            self.replay(entry, partition::Change::Append { header, position, aligned: false });
+            self.files.placed(file, range);
+            self.restored.push(Restored { slot, file, position, bytes });
+        } else {
+            self.close(key, "a journaled run is no record batch".to_owned());
+        }
+    }
+
+    fn apply_reference(&mut self, entry: &FrameEntry, run: &Append, head: &[u8]) {
+        let key = entry.entry.target;
+        let Place::Segment { file, .. } = run.place else { return };
+        let position = u64::from(run.position);
+        let header = BatchHeader::parse(head).filter(|header| {
+            header.bytes == run.length && header.base_offset == run.base_offset && header.end_offset() == run.end_offset
+        });
+        match header {
+            Some(header) => {
+                self.replay(entry, partition::Change::Append { header, position, aligned: true });
+                self.files.restore_reference(file, position..position + u64::from(run.length));
+            }
+            None => self.close(key, format!("segment file {:016x} does not hold its run at {position}", file.0)),
+        }
+    }
+
+    fn apply_change(&mut self, entry: &FrameEntry, change: Change) {
+        let key = entry.entry.target;
+        match change {
+            Change::Assign { .. } => {
+                if !self.keys.contains_key(&key) {
+                    let partition = Partition::new(key, Arc::new(LogSettings::default()));
+                    self.insert(Recovered { partition, applied: Stamp(0), open: Vec::new() });
+                }
+            }
+            Change::Drop => self.apply_drop(entry),
+            Change::Roll { base_offset, file } => {
+                if self.wants(entry) {
+                    self.apply_roll(entry, base_offset, file);
+                }
+            }
+            Change::LogStart { offset } => self.apply_if_new(entry, partition::Change::LogStart { offset }),
+            Change::Epoch { epoch, start_offset } => {
+                self.apply_if_new(entry, partition::Change::Epoch { epoch, start_offset });
+            }
+            Change::ProducerExpire { producer_id } => {
+                self.apply_if_new(entry, partition::Change::ProducerExpire { producer_id });
+            }
+            Change::Truncate { .. } => {
+                self.close(key, "the journal holds a truncation, which this version does not write".to_owned());
+            }
+            Change::Append(_) => {}
+        }
+    }
+
+    fn apply_if_new(&mut self, entry: &FrameEntry, change: partition::Change) {
+        if self.wants(entry) {
+            self.replay(entry, change);
+        }
+    }
+
+    fn apply_drop(&mut self, entry: &FrameEntry) {
+        let key = entry.entry.target;
+        let fresh = self.recovered(key).is_some_and(|recovered| entry.stamp > recovered.applied);
+        let Some(slot) = self.keys.get(&key).copied().filter(|_| fresh) else { return };
+        self.keys.remove(&key);
+        let Some(recovered) = self.slots.get_mut(slot.0 as usize).and_then(Option::take) else { return };
+        let files: Vec<_> = recovered.partition.segments().iter().map(|segment| segment.file).collect();
+        self.forget(slot, &files);
+        self.report.damaged.retain(|(damaged, _)| *damaged != key);
+    }
+
+    fn apply_roll(&mut self, entry: &FrameEntry, base_offset: i64, file: FileId) {
+        let active = self.recovered(entry.entry.target).and_then(|recovered| recovered.partition.segments().active());
+        if let Some(sealed) = active.map(|segment| segment.file) {
+            self.files.seal(sealed);
+        }
+        let exists = self.lengths.contains_key(&file);
+        let Some(slot) = self.keys.get(&entry.entry.target).copied() else { return };
+        self.files.restore(slot, file, false, exists);
+        self.replay(entry, partition::Change::Roll { base_offset, file });
+    }
+
+    fn replay(&mut self, entry: &FrameEntry, change: partition::Change) {
+        let (key, now) = (entry.entry.target, self.now);
+        let Some(slot) = self.keys.get(&key).copied() else { return };
+        let Some(recovered) = self.recovered(key) else { return };
+        if recovered.partition.is_closed() {
+            return;
+        }
+        match recovered.partition.replay(now, change) {
+            Ok(files) => self.forget(slot, &files),
+            Err(misfit) => self.close(key, format!("{:?} does not follow log end {}", misfit.change, misfit.log_end)),
+        }
+    }
+
+    fn forget(&mut self, slot: Slot, files: &[FileId]) {
+        for file in files {
+            self.files.forget(*file);
+            self.restored.retain(|restored| restored.slot != slot || restored.file != *file);
+        }
+    }
+
+    /// The running store. Its first effect makes the new run durable; the barrier frame follows only then.
+    pub fn finish(self) -> (Store, Report) {
+        assert!(matches!(self.phase, Phase::Done) && self.work.is_empty(), "recovery is over");
+        let anchor = self.anchor.next_run();
+        let tail = anchor.needed_point().ring_point();
+        let journal =
+            Journal::resume(self.config.journal, anchor.journal, anchor.run, self.end, tail, anchor.ring_files_count);
+        let mut store = Store::new(self.config, journal, self.files, anchor);
+        for (index, recovered) in self.slots.into_iter().enumerate() {
+            let slot = Slot(index as u32);
+            match recovered {
+                Some(recovered) => store.restore(slot, recovered.partition),
+                None => store.free_slots.push(slot),
+            }
+        }
+        (store, self.report)
+    }
+}
+
+fn segment_need(run: &Append, length: u64) -> Option<Need> {
+    let Place::Segment { file, .. } = run.place else { return None };
+    Some(Need::Segment { file, position: u64::from(run.position), length })
+}
+
+impl Store {
+    /// The store of a new journal.
+    pub fn create(config: StoreConfig, journal: JournalId, directory_id: [u8; 16]) -> (Store, Anchor) {
+        let anchor = Anchor::new(journal, directory_id, config.journal.ring_file_bytes, 1).next_run();
+        let files = Files::new(journal, 0, Vec::new(), config.pool_files_max);
+        let ring = Journal::create(config.journal, journal, anchor.run, anchor.ring_files_count);
+        (Store::new(config, ring, files, anchor), anchor)
+    }
+
+    fn new(config: StoreConfig, journal: Journal, files: Files, anchor: Anchor) -> Store {
+        let mut store = Store {
+            config,
+            journal,
+            keys: BTreeMap::new(),
+            tenants: Vec::new(),
+            free_slots: Vec::new(),
+            files,
+            clock: ClockGuard::default(),
+            unacknowledged: VecDeque::new(),
+            leaving: VecDeque::new(),
+            inline_files: BTreeMap::new(),
+            references: BTreeMap::new(),
+            effects: VecDeque::new(),
+            ops: BTreeMap::new(),
+            next_op: 0,
+            drains_in_flight: 0,
+            creating_pool_file: false,
+            run_is_durable: false,
+            disk_full: false,
+            advanced: Vec::new(),
+            checkpointing: Checkpointing::new(anchor),
+            maintenance_at: None,
+        };
+        let op = store.begin(Op::Run);
+        store.effects.push_back(anchor_effect(op, &anchor));
+        store
+    }
+
+    fn restore(&mut self, slot: Slot, partition: Partition) {
+        let key = partition.id();
+        if self.tenants.len() <= slot.0 as usize {
+            self.tenants.resize_with(slot.0 as usize + 1, || None);
+        }
+        if let Some(place) = self.tenants.get_mut(slot.0 as usize) {
+            *place = Some(Box::new(Tenant { partition, configured: false, last_stamp: Stamp(0) }));
+        }
+        self.keys.insert(key, slot);
+    }
+}
