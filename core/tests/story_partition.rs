@@ -554,6 +554,46 @@ fn a_duplicate_waits_for_the_stamp_of_the_first_try() {
     assert_eq!(rig.partition.check_append(rig.now(), &header), Ok(again));
 }
 
+/// T6 of the fault list: retention takes records, never what is known of their producers.
+#[test]
+fn a_producer_survives_the_deletion_of_its_records() {
+    let mut rig = Rig::new(LogSettings::default(), 1 << 20);
+    let mut batch = encode(3, 100, 1);
+    batch[43..51].copy_from_slice(&7i64.to_be_bytes());
+    batch[51..57].fill(0);
+    rig.append(&batch);
+    rig.durable();
+    let moved = rig.partition.delete_records(-1).unwrap();
+    assert_eq!(moved.dropped.len(), 1);
+    rig.delete_below(moved);
+    let header = BatchHeader::parse(&batch).unwrap();
+    let gap = BatchHeader { base_sequence: 4, ..header };
+    assert!(matches!(rig.partition.check_append(rig.now(), &header), Ok(Verdict::Duplicate { .. })));
+    assert_eq!(rig.partition.check_append(rig.now(), &gap), Err(Refusal::OutOfOrderSequence));
+    batch[53..57].copy_from_slice(&3i32.to_be_bytes());
+    assert_eq!(rig.append(&batch).base_offset, 3);
+    assert_recovers(&rig);
+}
+
+#[test]
+fn a_replay_takes_the_append_time_from_the_batch() {
+    let mut log = Partition::new(TopicPartition::default(), Arc::new(LogSettings::default()));
+    let mut batch = encode(1, 100, 1);
+    batch[43..51].copy_from_slice(&7i64.to_be_bytes());
+    batch[51..57].fill(0);
+    batch::assign_log_append_time(&mut batch, 777);
+    let header = BatchHeader::parse(&batch).unwrap();
+    let append = Change::Append { header, position: 0, aligned: false };
+    assert!(log.replay(now(1), append).is_err(), "no segment was opened");
+    log.replay(now(1), Change::Roll { base_offset: 0, file: FileId(1) }).unwrap();
+    log.replay(now(1), append).unwrap();
+    assert_eq!(log.replay(now(1), append).map_err(|misfit| misfit.log_end), Err(1), "it lies below the end");
+    assert!(log.replay(now(1), Change::Roll { base_offset: 5, file: FileId(2) }).is_err());
+    assert!(log.replay(now(1), Change::LogStart { offset: 2 }).is_err());
+    let again = Verdict::Duplicate { base_offset: 0, append_time_ms: 777, stamp: Stamp(0) };
+    assert_eq!(log.check_append(now(1), &header), Ok(again));
+}
+
 #[test]
 fn log_append_time_is_the_brokers() {
     let settings = LogSettings { timestamp_type: TimestampType::LogAppendTime, ..LogSettings::default() };

@@ -229,7 +229,7 @@ impl Partition {
             padding: Padding::between(active.next_position(), at.position),
             append_time_ms: self.append_time_ms(now),
         };
-        self.push(now, &header, at);
+        self.push(now, &header, at, appended.append_time_ms);
         self.pending.push_back(Pending {
             stamp: UNSTAMPED,
             base_offset: header.base_offset,
@@ -390,8 +390,7 @@ impl Partition {
     }
 
     /// Takes a batch with its final offsets at its final place.
-    pub(super) fn push(&mut self, now: Now, header: &BatchHeader, at: Placement) {
-        let append_time_ms = self.append_time_ms(now);
+    pub(super) fn push(&mut self, now: Now, header: &BatchHeader, at: Placement, append_time_ms: i64) {
         let active = self.segments.active_mut().expect("an active segment");
         active.push(now.wall_ms, at, header);
         self.producers.appended(now.wall_ms, header, append_time_ms);

@@ -78,7 +78,8 @@ impl Partition {
         let fits = header.base_offset >= self.log_end() && at.position >= active.next_position();
         let inside = active.holds(at.position, header.bytes);
         (fits && inside && header.last_offset_delta >= 0).then_some(())?;
-        self.push(now, header, at);
+        let append_time_ms = if header.is_log_append_time() { header.max_timestamp } else { -1 };
+        self.push(now, header, at, append_time_ms);
         self.producers.stamped(header.producer_id, Stamp(0));
         let flush_mode = self.settings.is_flush_mode();
         self.marks.durable(header.end_offset(), flush_mode);
