@@ -50,10 +50,10 @@ rows! {
     "compression.type" String = Some("producer"), CODECS, NO_RECOMPRESSION, "The codec in which batches are kept.";
     "compression.zstd.level" Int = Some("3"), Valid::Between(-131072, 22), NO_RECOMPRESSION, "The zstd level when the broker compresses.";
     "connections.max.idle.ms" Long = Some("600000"), Valid::Any, ON, "How long a connection may be silent before it is closed.";
+    "controlled.shutdown.enable" Boolean = Some("true"), Valid::Any, SOLO, "Whether a stop moves leadership away first.";
     "controller.listener.names" List = Some(""), Valid::Any, SOLO, "The listeners of the controller.";
     "controller.quorum.bootstrap.servers" List = Some(""), Valid::Any, SOLO, "Where to find the controllers.";
     "controller.quorum.voters" List = Some(""), Valid::Any, SOLO, "The controllers of the quorum.";
-    "controlled.shutdown.enable" Boolean = Some("true"), Valid::Any, SOLO, "Whether a stop moves leadership away first.";
     "default.replication.factor" Int = Some("1"), Valid::AtLeast(1), ONE_BROKER, "Replicas of a topic that does not say how many.";
     "delete.topic.enable" Boolean = Some("true"), Valid::Any, ON, "Whether topics may be deleted.";
     "fetch.max.bytes" Int = Some("57671680"), Valid::AtLeast(1024), ON, "The most bytes of one answer to a fetch.";
@@ -73,7 +73,7 @@ rows! {
     "log.dir" String = None, Valid::Any, ON, "The data directory.";
     "log.dirs" List = None, Valid::Any, ON, "The data directory; more than one is not served yet.";
     "log.flush.interval.messages" Long = Some("1"), Valid::AtLeast(1), ON, "1: records are acknowledged once they are flushed. More: once written, and flushed within this many.";
-    "log.flush.interval.ms" Long = None, Valid::Any, ON, "The longest time from write to flush where acknowledgements do not wait for it.";
+    "log.flush.interval.ms" Long = None, Valid::AtLeast(0), ON, "The longest time from write to flush where acknowledgements do not wait for it.";
     "log.flush.offset.checkpoint.interval.ms" Int = Some("60000"), Valid::AtLeast(0), COMMITTED, "How often the flushed end is written down.";
     "log.flush.scheduler.interval.ms" Long = Some("9223372036854775807"), Valid::Any, COMMITTED, "How often a thread looks for logs to flush.";
     "log.index.interval.bytes" Int = Some("4096"), Valid::AtLeast(0), ON, "Bytes of log between two entries of the offset index.";
