@@ -275,6 +275,8 @@ fn a_tail_torn_at_any_sector_is_cut_and_never_comes_back() {
 
             // The new run goes on there; what lies behind the cut never chains to it.
             rig.commit_run(length);
+            let past_the_cut = rig.replay(rig.journal.point());
+            assert!(past_the_cut.frames.is_empty(), "also for an image that was taken since");
             let again = rig.restart(start);
             let last = expected.len() as u64 + 1;
             assert_eq!(again.stamps(), (1..=last).collect::<Vec<_>>());
@@ -653,4 +655,44 @@ fn the_checksum_of_a_reference_is_the_callers() {
     assert!(
         matches!(entry.change, Change::Append(Append { place: Place::Segment { checksum: read, .. }, .. }) if read == checksum)
     );
+}
+
+#[test]
+fn every_byte_of_a_frame_counts() {
+    let mut rig = Rig::new(1);
+    let start = rig.journal.point();
+    rig.push(control());
+    let plan = rig.commit_run(300);
+    let content = plan.position as usize + 128 + 2 * 96 + 300;
+    for at in plan.position as usize..content {
+        rig.files[0][at] ^= 0x40;
+        let found = rig.replay(start);
+        assert!(found.frames.is_empty(), "byte {at}");
+        assert_eq!(found.end().point, start);
+        rig.files[0][at] ^= 0x40;
+    }
+    assert_eq!(rig.replay(start).frames.len(), 1);
+}
+
+#[test]
+fn a_full_ring_can_start_again() {
+    let mut rig = Rig::new(1);
+    let start = rig.journal.point();
+    while rig.journal.admits(0, Quota::Control) {
+        rig.push(control());
+        rig.commit();
+    }
+    rig.restart(start);
+    rig.commit();
+    assert!(rig.journal.barrier_durable(), "the barrier has its place");
+}
+
+#[test]
+fn a_run_that_the_anchor_does_not_know_is_not_followed() {
+    let mut rig = Rig::new(1);
+    let point = rig.journal.point();
+    rig.commit_run(300);
+    let start = |run_max| ReplayStart { journal: ID, run_max, point, durable_end: 0, until: None, files_count: 1 };
+    assert_eq!(rig.replay_from(start(1)).frames.len(), 1);
+    assert!(rig.replay_from(start(0)).frames.is_empty());
 }

@@ -18,7 +18,7 @@ pub use frame::{FrameEntry, FramePlan, Payload};
 pub use ring::{Ring, RingPoint};
 
 use crate::limits;
-use crate::units::{JournalId, Now, Stamp};
+use crate::units::{BLOCK_BYTES, JournalId, Now, Stamp};
 use frame::{Chain, frame_bytes};
 
 /// The sequence of a journal's first frame.
@@ -183,7 +183,8 @@ impl Journal {
     pub fn admits(&self, inline_bytes: u32, quota: Quota) -> bool {
         let reserve = match quota {
             Quota::Records => self.config.control_reserve_bytes,
-            Quota::Control => 0,
+            // The next start's barrier.
+            Quota::Control => BLOCK_BYTES,
         };
         let room = self.ring.room_bytes(u64::from(self.config.frame_bytes_max));
         room >= self.pending_bytes + frame_bytes(1, u64::from(inline_bytes)) + reserve
@@ -341,7 +342,8 @@ impl Journal {
     }
 
     /// Behind the last encoded frame: what a checkpoint that begins now keeps. Changes with a stamp above the point's
-    /// lie in later frames, also if the image already holds them.
+    /// lie in later frames, also if the image already holds them. No checkpoint begins before the barrier is durable,
+    /// unless the barrier itself waits for room.
     pub fn point(&self) -> JournalPoint {
         self.encoded
     }

@@ -431,3 +431,34 @@ fn replayed(frame: Frame, place: RingPoint, offset: usize) -> ReplayedFrame {
     }
     ReplayedFrame { header: frame.header, slot: place.slot, position: place.position, entries }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_behind_a_cut_is_not_where_the_chain_goes_on() {
+        let header = |run, sequence| FrameHeader {
+            journal: JournalId(1),
+            run,
+            sequence,
+            durable_end: 0,
+            last_stamp: Stamp(0),
+            wall_ms: 0,
+            previous_checksum: 0,
+            total_bytes: 4096,
+            entries_count: 0,
+            payload_bytes: 0,
+            directory_checksum: 0,
+            checksum: 0,
+        };
+        let found = |frames: &[(u64, u64)]| {
+            let later: Vec<_> = frames.iter().map(|(run, seq)| (header(*run, *seq), RingPoint::default())).collect();
+            first_of_chain(&later).map(|(header, _)| (header.run, header.sequence))
+        };
+        assert_eq!(found(&[(1, 6), (1, 5), (2, 8)]), Some((1, 5)));
+        assert_eq!(found(&[(1, 7), (2, 6), (2, 8)]), Some((2, 6)));
+        assert_eq!(found(&[(1, 6), (2, 6)]), Some((2, 6)));
+        assert_eq!(found(&[]), None);
+    }
+}
