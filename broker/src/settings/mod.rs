@@ -6,7 +6,6 @@
 
 mod cores;
 mod file;
-mod kafka;
 mod listeners;
 mod memory;
 mod names;
@@ -18,10 +17,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::configs::{BrokerProperties, ConfigType, property};
+
 pub use cores::Cores;
 pub use listeners::HostPort;
 pub use memory::MEMORY_BYTES_MIN;
-pub use names::{Key, nearest};
+pub use names::Key;
 pub use quantity::{parse_bytes, parse_duration_ms};
 pub use resolve::{Asked, Machine, resolve};
 pub use source::{Given, Source};
@@ -76,6 +77,20 @@ impl Settings {
         }
     }
 
+    /// The broker's properties by Kafka's names: those given, and those that our own settings mean.
+    pub fn broker_properties(&self) -> BrokerProperties {
+        let mut given: BTreeMap<String, String> =
+            self.kafka.iter().map(|(name, given)| (name.clone(), given.value.clone())).collect();
+        given.insert("listeners".to_owned(), format!("PLAINTEXT://{}", self.listen));
+        given.insert("log.dirs".to_owned(), self.data_dir.display().to_string());
+        given.insert("node.id".to_owned(), self.node_id.to_string());
+        given.insert("broker.id".to_owned(), self.node_id.to_string());
+        if let Some(told) = &self.advertise {
+            given.insert("advertised.listeners".to_owned(), format!("PLAINTEXT://{told}"));
+        }
+        BrokerProperties::new(given).expect("each was checked when it was resolved")
+    }
+
     /// Every setting as `watershed-broker settings` prints it: name, value, source.
     pub fn rows(&self) -> Vec<Row> {
         let own = Key::ALL.iter().map(|&key| Row {
@@ -85,13 +100,16 @@ impl Settings {
         });
         let kafka = self.kafka.iter().map(|(name, given)| Row {
             name: name.clone(),
-            value: given.value.clone(),
+            value: match property(name).is_some_and(|row| row.kind == ConfigType::Password) {
+                true => "[hidden]".to_owned(),
+                false => given.value.clone(),
+            },
             source: given.source.clone(),
         });
         own.chain(kafka).collect()
     }
 
-    fn shown(&self, key: Key) -> String {
+    pub(crate) fn shown(&self, key: Key) -> String {
         match key {
             Key::DataDir => self.data_dir.display().to_string(),
             Key::Listen => self.listen.to_string(),

@@ -8,11 +8,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::configs::{BROKER_ROWS, Served, nearest, property};
+
 use super::file::Item;
-use super::names::KAFKA_NAMES;
 use super::{
-    Cores, Given, HostPort, Key, LogFormat, Settings, SettingsError, Source, cores, file, kafka, listeners, memory,
-    nearest, quantity,
+    Cores, Given, HostPort, Key, LogFormat, Settings, SettingsError, Source, cores, file, listeners, memory, quantity,
 };
 
 /// What the command line gave, as text.
@@ -108,23 +108,31 @@ impl Layers {
     }
 
     fn add_kafka(&mut self, name: String, given: Given, kafka_only: bool) {
-        match kafka::check(&name, &given.value) {
-            Ok(kafka::Effect::Real) => {
+        let Some(row) = property(&name) else {
+            let own = Key::ALL.iter().map(|key| key.name()).filter(|_| !kafka_only);
+            let known = own.chain(BROKER_ROWS.iter().map(|row| row.name));
+            let meant = nearest(&name, known).map(|known| format!("; did you mean {known}?")).unwrap_or_default();
+            self.errors.push(format!("{}: unknown setting {name}{meant}", given.source));
+            return;
+        };
+        match row.check(&given.value) {
+            Ok(()) => {
                 self.kafka.insert(name, given);
             }
-            Ok(kafka::Effect::None(why)) => {
-                self.warnings.push(format!("{}: {name} has no effect: {why}", given.source));
-            }
-            Err(kafka::Mistake::Value(why)) => {
-                self.errors.push(format!("{}: {name}: {why}", given.source));
-            }
-            Err(kafka::Mistake::Unknown) => {
-                let own = Key::ALL.iter().map(|key| key.name()).filter(|_| !kafka_only);
-                let known = own.chain(KAFKA_NAMES).chain(kafka::names());
-                let meant = nearest(&name, known).map(|known| format!("; did you mean {known}?")).unwrap_or_default();
-                self.errors.push(format!("{}: unknown setting {name}{meant}", given.source));
+            Err(why) => self.errors.push(format!("{}: {name}: {why}", given.source)),
+        }
+    }
+
+    /// One warning for each reason why properties that were given do nothing here.
+    fn warn_of_idle_properties(&mut self) {
+        let mut idle: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for row in self.kafka.keys().filter_map(|name| property(name)) {
+            if let Served::Ignored(why) = row.served {
+                idle.entry(why).or_default().push(row.name);
             }
         }
+        let warning = |(why, names): (&str, Vec<&str>)| format!("without effect: {} ({why})", names.join(", "));
+        self.warnings.extend(idle.into_iter().map(warning));
     }
 
     fn settings(mut self, machine: &Machine) -> Result<Settings, SettingsError> {
@@ -138,6 +146,7 @@ impl Layers {
         let insecure = self.parsed(Key::Insecure, false, truth);
         let log_format = self.parsed(Key::LogFormat, LogFormat::Human, log_format);
         let log_level = self.parsed(Key::LogLevel, "info".to_owned(), log_level);
+        self.warn_of_idle_properties();
         self.check_exposure(insecure, [("listen", Some(listen)), ("admin", admin)]);
         if admin == Some(listen) && listen.port() != 0 {
             self.errors.push(format!("listen and admin are both {listen}"));

@@ -1,0 +1,294 @@
+//! Exposition: the names, kinds and units of all metrics, and their text for Prometheus.
+//!
+//! Names are an interface: `broker/metrics.txt` lists them and a test compares. Units are base units. Series stay few:
+//! requests are labelled by API, everything else by shard; nothing is labelled by topic or client.
+
+use std::fmt;
+use std::fs;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::metrics::{ApiMetrics, LATENCY_BOUNDS_US, Latency, ShardMetrics, merged_apis};
+use crate::wire::apis::SERVED;
+
+/// OpenMetrics text, which Prometheus reads.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Clock ticks of /proc/self/stat, fixed in Linux's interface to user space.
+const TICKS_PER_SECOND: f64 = 100.0;
+const MICROS: f64 = 1e-6;
+
+/// What one scrape shows.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    shards: Vec<ShardMetrics>,
+    missing: usize,
+    ready: bool,
+    process: Process,
+}
+
+impl Snapshot {
+    /// The shards' answers and what the process looks like now.
+    pub(super) fn new(shards: Vec<ShardMetrics>, missing: usize, ready: bool) -> Snapshot {
+        Snapshot { shards, missing, ready, process: Process::probe() }
+    }
+}
+
+/// The text of a scrape.
+pub(super) fn render(snapshot: Snapshot) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("watershed");
+    registry.register_collector(Box::new(snapshot));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// The process as Linux sees it; what cannot be read is 0.
+#[derive(Debug, Default)]
+struct Process {
+    resident_bytes: u64,
+    open_files: u64,
+    cpu_seconds: f64,
+}
+
+impl Process {
+    fn probe() -> Process {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Process {
+            resident_bytes: kib.unwrap_or(0).saturating_mul(1024),
+            open_files: u64::try_from(open).unwrap_or(u64::MAX),
+            cpu_seconds: cpu_ticks().unwrap_or(0) as f64 / TICKS_PER_SECOND,
+        }
+    }
+}
+
+/// User and system time of all threads: fields 14 and 15, counted after the parenthesised name.
+fn cpu_ticks() -> Option<u64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    user.checked_add(system)
+}
+
+/// How a field of [`ShardMetrics`] is shown.
+enum Read {
+    Counter(fn(&ShardMetrics) -> u64),
+    Gauge(fn(&ShardMetrics) -> u64),
+    /// Microseconds in the field, seconds in the text.
+    CounterMicros(fn(&ShardMetrics) -> u64),
+    GaugeMicros(fn(&ShardMetrics) -> u64),
+    Histogram(fn(&ShardMetrics) -> &Latency),
+}
+
+use Read::{Counter, CounterMicros, Gauge, GaugeMicros, Histogram};
+
+struct Series {
+    name: &'static str,
+    unit: Option<Unit>,
+    help: &'static str,
+    read: Read,
+}
+
+const fn plain(name: &'static str, help: &'static str, read: Read) -> Series {
+    Series { name, unit: None, help, read }
+}
+
+const fn bytes(name: &'static str, help: &'static str, read: Read) -> Series {
+    Series { name, unit: Some(Unit::Bytes), help, read }
+}
+
+const fn seconds(name: &'static str, help: &'static str, read: Read) -> Series {
+    Series { name, unit: Some(Unit::Seconds), help, read }
+}
+
+/// Everything that is labelled by shard, in the order of the text.
+const SHARD_SERIES: &[Series] = &[
+    plain("connections_accepted", "Client connections accepted", Counter(|m| m.connections_accepted)),
+    plain("connections_refused", "Client connections closed by the broker", Counter(|m| m.connections_refused)),
+    plain("connections_open", "Client connections open", Gauge(|m| m.connections_open)),
+    bytes("received", "Bytes received from clients", Counter(|m| m.received_bytes)),
+    bytes("sent", "Bytes sent to clients", Counter(|m| m.sent_bytes)),
+    bytes("produced", "Bytes of record batches appended", Counter(|m| m.produced_bytes)),
+    plain("produced_batches", "Record batches appended", Counter(|m| m.produced_batches)),
+    plain("produced_records", "Records appended", Counter(|m| m.produced_records)),
+    bytes("fetched", "Bytes of record batches fetched", Counter(|m| m.fetched_bytes)),
+    plain("produces_waiting", "Produce requests waiting for durability", Gauge(|m| m.produces_waiting)),
+    plain("fetches_waiting", "Fetch requests waiting for data", Gauge(|m| m.fetches_waiting)),
+    plain("mesh_calls", "Calls to other shards", Counter(|m| m.mesh_calls)),
+    seconds("mesh_call_duration", "Time from a call to its reply", Histogram(|m| &m.mesh_latency)),
+    plain("journal_frames", "Journal frames committed", Counter(|m| m.journal_frames)),
+    bytes("journal_written", "Bytes written to the journal", Counter(|m| m.journal_bytes)),
+    plain("journal_flushes", "Durable writes and flushes of the journal", Counter(|m| m.journal_flushes)),
+    seconds(
+        "journal_commit_duration",
+        "Time from a commit's write to its completion",
+        Histogram(|m| &m.commit_latency),
+    ),
+    bytes("journal_used", "Bytes of the journal ring not freed by a checkpoint", Gauge(|m| m.journal_used_bytes)),
+    bytes("segment_written", "Bytes written to segments", Counter(|m| m.segment_written_bytes)),
+    bytes("segment_read", "Bytes read from segments", Counter(|m| m.segment_read_bytes)),
+    plain("segment_flushes", "Flushes of segments", Counter(|m| m.segment_flushes)),
+    plain("checkpoints", "Checkpoints written", Counter(|m| m.checkpoints)),
+    bytes("checkpoint_written", "Bytes written to checkpoint images", Counter(|m| m.checkpoint_bytes)),
+    bytes("pool_written", "Bytes written ahead into pooled segment files", Counter(|m| m.pool_written_bytes)),
+    plain("pool_files", "Segment files ready in the pool", Gauge(|m| m.pool_files)),
+    plain("tail_cache_hits", "Reads served from memory", Counter(|m| m.tail_cache_hits)),
+    plain("tail_cache_misses", "Reads that went to disk", Counter(|m| m.tail_cache_misses)),
+    bytes("arena_used", "Bytes of the arena in use", Gauge(|m| m.arena_used_bytes)),
+    bytes("arena_size", "Bytes of the arena", Gauge(|m| m.arena_bytes)),
+    plain("partitions", "Partitions owned", Gauge(|m| m.partitions)),
+    plain("partitions_damaged", "Partitions that failed closed after damage", Gauge(|m| m.partitions_damaged)),
+    plain("executor_turns", "Turns of the executor", Counter(|m| m.turns)),
+    plain("executor_parks", "Times the executor slept", Counter(|m| m.parks)),
+    seconds("executor_busy", "Time spent in turns", CounterMicros(|m| m.busy_us)),
+    seconds("executor_longest_turn", "Longest turn since the last scrape", GaugeMicros(|m| m.longest_turn_us)),
+    plain("executor_stalls", "Turns longer than the stall limit", Counter(|m| m.stalls)),
+];
+
+impl Read {
+    fn kind(&self) -> MetricType {
+        match self {
+            Counter(_) | CounterMicros(_) => MetricType::Counter,
+            Gauge(_) | GaugeMicros(_) => MetricType::Gauge,
+            Histogram(_) => MetricType::Histogram,
+        }
+    }
+
+    fn encode(&self, shard: &ShardMetrics, mut out: MetricEncoder<'_>) -> fmt::Result {
+        match self {
+            Counter(read) => out.encode_counter::<NoLabelSet, _, u64>(&read(shard), None),
+            CounterMicros(read) => out.encode_counter::<NoLabelSet, _, u64>(&(read(shard) as f64 * MICROS), None),
+            Gauge(read) => out.encode_gauge(&read(shard)),
+            GaugeMicros(read) => out.encode_gauge(&(read(shard) as f64 * MICROS)),
+            Histogram(read) => encode_latency(read(shard), out),
+        }
+    }
+}
+
+fn encode_latency(latency: &Latency, mut out: MetricEncoder<'_>) -> fmt::Result {
+    let bounds = LATENCY_BOUNDS_US.iter().map(|&bound| bound as f64 * MICROS).chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(latency.buckets).collect();
+    let sum = latency.sum_us as f64 * MICROS;
+    out.encode_histogram::<NoLabelSet>(sum, latency.count(), &buckets, None)
+}
+
+/// The name that the wire gives an API, or its number.
+fn api_name(key: i16) -> String {
+    let entry = SERVED.iter().find(|entry| entry.key == key);
+    entry.map_or_else(|| key.to_string(), |entry| entry.name.to_owned())
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_process(&mut out)?;
+        self.encode_apis(&mut out)?;
+        for series in SHARD_SERIES {
+            let unit = series.unit.as_ref();
+            let mut family = out.encode_descriptor(series.name, series.help, unit, series.read.kind())?;
+            for shard in &self.shards {
+                let label = [("shard", shard.shard.to_string())];
+                series.read.encode(shard, family.encode_family(&label)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    fn encode_process(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Process { resident_bytes, open_files, cpu_seconds } = &self.process;
+        let gauge = MetricType::Gauge;
+        out.encode_descriptor("build", "The version that runs", None, MetricType::Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        out.encode_descriptor("ready", "1 when the broker serves", None, gauge)?
+            .encode_gauge(&u64::from(self.ready))?;
+        let missing = u64::try_from(self.missing).unwrap_or(u64::MAX);
+        out.encode_descriptor("shards_missing", "Shards that did not answer this scrape", None, gauge)?
+            .encode_gauge(&missing)?;
+        out.encode_descriptor("process_resident", "Resident memory", Some(&Unit::Bytes), gauge)?
+            .encode_gauge(resident_bytes)?;
+        out.encode_descriptor("process_open_files", "Open file descriptors", None, gauge)?.encode_gauge(open_files)?;
+        out.encode_descriptor("process_cpu", "Processor time", Some(&Unit::Seconds), MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(cpu_seconds, None)
+    }
+
+    fn encode_apis(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let apis: Vec<([(&str, String); 1], ApiMetrics)> =
+            merged_apis(&self.shards).into_iter().map(|(key, api)| ([("api", api_name(key))], api)).collect();
+        let mut requests = out.encode_descriptor("requests", "Requests answered", None, MetricType::Counter)?;
+        for (label, api) in &apis {
+            requests.encode_family(label)?.encode_counter::<NoLabelSet, _, u64>(&api.requests, None)?;
+        }
+        let help = "Requests answered with an error code";
+        let mut errors = out.encode_descriptor("request_errors", help, None, MetricType::Counter)?;
+        for (label, api) in &apis {
+            errors.encode_family(label)?.encode_counter::<NoLabelSet, _, u64>(&api.errors, None)?;
+        }
+        let (name, help) = ("request_duration", "Time from the last byte received to the reply");
+        let mut latency = out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (label, api) in &apis {
+            encode_latency(&api.latency, latency.encode_family(label)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `# TYPE` lines of a scrape, without the comment sign.
+    fn names(text: &str) -> Vec<&str> {
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect()
+    }
+
+    #[test]
+    fn names_are_those_that_are_written_down() {
+        let text = render(Snapshot::new(vec![ShardMetrics::default()], 0, true)).unwrap();
+        let written = include_str!("../../metrics.txt");
+        let written: Vec<&str> = written.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            names(&text),
+            written,
+            "metric names are an interface: change metrics.txt and the changelog with them"
+        );
+    }
+
+    #[test]
+    fn values_carry_their_labels_and_base_units() {
+        let mut metrics = ShardMetrics { shard: 3, received_bytes: 17, busy_us: 1_500_000, ..ShardMetrics::default() };
+        metrics.answered(0, 1_000, true);
+        metrics.answered(0, 9_000_000, false);
+        metrics.answered(999, 1, false);
+        let text = render(Snapshot::new(vec![metrics], 2, false)).unwrap();
+        for line in [
+            "watershed_received_bytes_total{shard=\"3\"} 17",
+            "watershed_executor_busy_seconds_total{shard=\"3\"} 1.5",
+            "watershed_requests_total{api=\"Produce\"} 2",
+            "watershed_requests_total{api=\"999\"} 1",
+            "watershed_request_errors_total{api=\"Produce\"} 1",
+            "watershed_request_duration_seconds_bucket{le=\"0.0005\",api=\"Produce\"} 0",
+            "watershed_request_duration_seconds_bucket{le=\"0.001\",api=\"Produce\"} 1",
+            "watershed_request_duration_seconds_bucket{le=\"5.0\",api=\"Produce\"} 1",
+            "watershed_request_duration_seconds_bucket{le=\"+Inf\",api=\"Produce\"} 2",
+            "watershed_request_duration_seconds_count{api=\"Produce\"} 2",
+            "watershed_shards_missing 2",
+            "watershed_ready 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_process_is_seen() {
+        let process = Process::probe();
+        assert!(process.resident_bytes > 1 << 20 && process.open_files >= 3);
+        assert!(cpu_ticks().is_some());
+    }
+}

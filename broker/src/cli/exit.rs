@@ -1,0 +1,65 @@
+//! Exit codes: an interface for scripts and supervisors.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// How the process ends when it does not end well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The command line or the settings are wrong.
+    Usage = 2,
+    /// The data directory is locked, foreign or of a newer version.
+    DataDirectory = 3,
+    /// The machine refuses: io_uring, file system, an address or a CPU in use.
+    Environment = 4,
+    /// A write or flush failed: nothing was acknowledged after it.
+    Io = 5,
+    /// Damage was found.
+    Damage = 6,
+    /// A bug.
+    Internal = 70,
+}
+
+pub(super) const HELP: &str = "\
+Exit codes:
+  0   clean end, after a drain and a checkpoint
+  2   wrong command line or settings
+  3   data directory locked, foreign or of a newer version
+  4   environment: io_uring, file system, address or CPU in use
+  5   a write or flush failed; nothing was acknowledged after it
+  6   damage found
+  70  internal error (a broken invariant aborts instead)
+  130, 143  ended by a second SIGINT or SIGTERM, without a checkpoint";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A sentence for the operator and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure that says `message`.
+    pub fn new(exit: Exit, message: impl Display) -> Failure {
+        Failure { exit, message: message.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_lists_every_code() {
+        for exit in [Exit::Usage, Exit::DataDirectory, Exit::Environment, Exit::Io, Exit::Damage, Exit::Internal] {
+            let code = (exit as u8).to_string();
+            assert!(HELP.lines().any(|line| line.split_whitespace().next() == Some(&code)), "{code}");
+        }
+    }
+}

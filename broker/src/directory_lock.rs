@@ -1,0 +1,111 @@
+//! The lock of a data directory: one process at a time, and never a directory that is not ours.
+//!
+//! The lock is a flock on the directory itself, so that a refused directory is left exactly as it was; the kernel drops
+//! it with the process, however that ends. The file [`LOCK_FILE`] only says who holds it. Nothing is written before
+//! the directory is locked and known to be empty or ours.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Says who holds the directory; its presence also marks a directory as ours.
+pub const LOCK_FILE: &str = "lock";
+const MARK: &str = "watershed";
+/// What the engine's own files begin with, for a directory that lost its lock file in a copy.
+const SUPERBLOCK_PREFIX: &str = "superblock";
+
+/// A process that holds, or held, a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    /// The kernel's boot: with another one, a power loss or restart lies in between.
+    pub boot_id: String,
+}
+
+/// A locked data directory; dropped with the process.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _directory: File,
+    /// Who held it before, if anyone.
+    pub previous: Option<Holder>,
+}
+
+/// Why a lock is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryLockError {
+    #[error("{} is locked by {}: one broker at a time may use a data directory", .directory.display(), show_holder(.holder))]
+    Locked { directory: PathBuf, holder: Option<Holder> },
+    #[error("{} holds {found}, which is not Watershed's data: name an empty directory or one that Watershed wrote", .directory.display())]
+    Foreign { directory: PathBuf, found: String },
+    #[error("{}: {cause}", .directory.display())]
+    Io { directory: PathBuf, cause: io::Error },
+}
+
+impl DirectoryLock {
+    /// Locks `directory` for this process and creates it if it is missing.
+    pub fn acquire(directory: &Path) -> Result<DirectoryLock, DirectoryLockError> {
+        let io = |cause| DirectoryLockError::Io { directory: directory.to_owned(), cause };
+        fs::create_dir_all(directory).map_err(io)?;
+        let handle = File::open(directory).map_err(io)?;
+        let lock_file = directory.join(LOCK_FILE);
+        match handle.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = Holder::read(&lock_file);
+                return Err(DirectoryLockError::Locked { directory: directory.to_owned(), holder });
+            }
+            Err(TryLockError::Error(cause)) => return Err(io(cause)),
+        }
+        let previous = Holder::read(&lock_file);
+        if previous.is_none()
+            && let Some(found) = foreign_entry(directory).map_err(io)?
+        {
+            return Err(DirectoryLockError::Foreign { directory: directory.to_owned(), found });
+        }
+        fs::write(&lock_file, Holder::this_process().to_text()).map_err(io)?;
+        Ok(DirectoryLock { _directory: handle, previous })
+    }
+}
+
+impl Holder {
+    /// This process in this boot.
+    pub fn this_process() -> Holder {
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Holder { pid: std::process::id(), boot_id: boot_id.trim().to_owned() }
+    }
+
+    /// What a lock file says.
+    pub fn read(path: &Path) -> Option<Holder> {
+        let text = fs::read_to_string(path).ok()?;
+        let mut words = text.split_whitespace();
+        let (mark, pid, boot_id) = (words.next()?, words.next()?, words.next().unwrap_or_default());
+        let pid = pid.parse().ok()?;
+        (mark == MARK).then(|| Holder { pid, boot_id: boot_id.to_owned() })
+    }
+
+    /// The content of a lock file.
+    pub fn to_text(&self) -> String {
+        format!("{MARK} {} {}\n", self.pid, self.boot_id)
+    }
+}
+
+/// "pid 17", or what can be said when the file names nobody.
+pub(crate) fn show_holder(holder: &Option<Holder>) -> String {
+    holder.as_ref().map_or_else(|| "another process".to_owned(), |holder| format!("pid {}", holder.pid))
+}
+
+/// An entry that shows that the directory is somebody else's: any, unless the engine's superblock is there too.
+fn foreign_entry(directory: &Path) -> io::Result<Option<String>> {
+    let mut found = None;
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(SUPERBLOCK_PREFIX) {
+            return Ok(None);
+        }
+        // The root of an ext4 file system is born with it.
+        if name != "lost+found" {
+            found = found.max(Some(name));
+        }
+    }
+    Ok(found)
+}
