@@ -134,7 +134,7 @@ type QuotaKey = (Vec<(String, Option<String>)>, String);
 pub struct Catalog {
     topics: BTreeMap<TopicId, Topic>,
     names: BTreeMap<String, TopicId>,
-    /// How many topics share a name after '.' became '_': at most one.
+    /// Topics by their name with '.' written as '_'; creation keeps these apart.
     collisions: BTreeMap<String, TopicId>,
     configs: BTreeMap<Resource, BTreeMap<String, String>>,
     brokers: BTreeMap<i32, RegisterBrokerRecord>,
