@@ -148,6 +148,19 @@ def clients_sharded(full):
     client_suites("unbound:3", full)
 
 
+def kill_script(script, *arguments):
+    program = broker_program()
+    sh([str(tools.python()), str(ROOT / "ci/clients/kills" / script), "--broker", str(program), *arguments])
+
+
+def restarts(_full):
+    kill_script("restarts.py")
+
+
+def kills(full):
+    kill_script("kills.py", "--cycles", "200" if full else "20")
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     name: str
@@ -166,6 +179,8 @@ PARTS = (
     Part("miri", miri, "the unsafe parts under Miri"),
     Part("clients", clients, "real clients against one shard"),
     Part("clients-sharded", clients_sharded, "the same against three unbound shards"),
+    Part("restarts", restarts, "clean restarts and other numbers of shards keep everything"),
+    Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
     Part("simulation", simulation, "more seeds than `cargo test` runs", quick=False),
 )
 

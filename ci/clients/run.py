@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import tools  # noqa: E402
 from harness.broker import Broker  # noqa: E402
 
-SUITES = ("kcat", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go")
+SUITES = ("kcat", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go", "malformed")
 SUITE_SECONDS_MAX = 300
 MESH_CALLS = "watershed_mesh_calls"
 

@@ -128,7 +128,7 @@ class Kafka:
 
     def __init__(self, jars, heap="1g"):
         self.jars, self.heap = jars, heap
-        self.folder = SCRATCH / "kafka"
+        self.folder = SCRATCH / f"kafka-{os.getpid()}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.port, self.controller_port = free_ports(2)
