@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use watershed_core::error::Fault;
+
 /// How the process ends when it does not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -51,6 +53,19 @@ impl Failure {
     }
 }
 
+impl From<Fault> for Failure {
+    /// A fault that ended the server, with the exit code of its kind.
+    fn from(fault: Fault) -> Failure {
+        let exit = match fault {
+            Fault::Io { .. } | Fault::NoSpace { .. } => Exit::Io,
+            Fault::Corrupt { .. } | Fault::Closed { .. } => Exit::Damage,
+            Fault::Version { .. } => Exit::DataDirectory,
+            Fault::Refused(_) => Exit::Environment,
+        };
+        Failure::new(exit, fault)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +76,17 @@ mod tests {
             let code = (exit as u8).to_string();
             assert!(HELP.lines().any(|line| line.split_whitespace().next() == Some(&code)), "{code}");
         }
+    }
+    #[test]
+    fn a_fault_keeps_its_words_and_gets_its_code() {
+        let file = || "superblock".to_owned();
+        let newer = Failure::from(Fault::Version { file: file(), found: 9, known: 1 });
+        assert_eq!(newer.exit, Exit::DataDirectory);
+        assert!(newer.message.contains("format version 9 of superblock"), "{}", newer.message);
+        let damage = Failure::from(Fault::Corrupt { file: file(), position: 4096, what: "checksum" });
+        assert_eq!(damage.exit, Exit::Damage);
+        let write = Fault::Io { operation: "write", file: file(), position: 0, errno: 5, cause: "EIO".to_owned() };
+        assert_eq!(Failure::from(write).exit, Exit::Io);
+        assert_eq!(Failure::from(Fault::Refused("no io_uring".to_owned())).exit, Exit::Environment);
     }
 }

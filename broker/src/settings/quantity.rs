@@ -67,6 +67,15 @@ pub(super) fn show_bytes(bytes: u64) -> String {
     }
 }
 
+/// `bytes` for people: one decimal of the largest unit.
+pub(super) fn about_bytes(bytes: u64) -> String {
+    let unit = [("GiB", 30), ("MiB", 20), ("KiB", 10)].into_iter().find(|(_, shift)| bytes >= 1 << shift);
+    match unit {
+        Some((name, shift)) => format!("{:.1} {name}", bytes as f64 / (1u64 << shift) as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -280,9 +280,9 @@ impl Layers {
                 show(least)
             ));
         } else if budget > limit {
-            self.errors.push(format!("memory {} exceeds the {by}, {}", show(budget), show(limit)));
+            self.errors.push(format!("memory {} exceeds the {by}, {}", show(budget), quantity::about_bytes(limit)));
         }
-        self.machine_decides(Key::Memory, format!("25 % of the {by}, {}, at most 8 GiB", show(limit)));
+        self.machine_decides(Key::Memory, format!("25 % of the {by}, {}, at most 8 GiB", quantity::about_bytes(limit)));
         budget
     }
 
