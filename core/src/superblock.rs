@@ -201,12 +201,11 @@ impl Anchor {
         Anchor { generation: self.generation + 1, ring_files_count, ..*self }
     }
 
-    /// The anchor that keeps a new image beside the newest of those before. Every frame before the image's point is
-    /// durable by now.
+    /// The anchor that keeps a new image beside the newest of those before.
     pub fn with_image(&self, image: KeptImage, durable_end: u64) -> Anchor {
         Anchor {
             generation: self.generation + 1,
-            durable_end: self.durable_end.max(durable_end).max(image.point.sequence),
+            durable_end: self.durable_end.max(durable_end),
             images: [Some(image), self.images.first().copied().flatten()],
             ..*self
         }
