@@ -358,7 +358,9 @@ impl Checkpoint {
             CheckpointStep::WriteAnchor(anchor),
             CheckpointStep::ReleaseRing(anchor.needed_point().ring_point()),
         ]);
-        if let [_, Some(dropped)] = start.anchor.images {
+        if let [_, Some(dropped)] = start.anchor.images
+            && !anchor.images.contains(&Some(dropped))
+        {
             steps.push_back(CheckpointStep::RemoveImage(dropped.id));
         }
         Checkpoint { steps, under_way: false }
@@ -505,5 +507,8 @@ mod tests {
             ]
         );
         assert_eq!(anchor.images.map(|kept| kept.unwrap().id), [3, 2]);
+        let (steps, anchor) = run(Checkpoint::start(start(anchor.without_image(3), 4)));
+        assert_eq!(anchor.images.map(|kept| kept.unwrap().id), [4, 2]);
+        assert_eq!(steps.last(), Some(&CheckpointStep::ReleaseRing(point(2).ring_point())), "image 2 is kept");
     }
 }

@@ -211,6 +211,13 @@ impl Anchor {
         }
     }
 
+    /// The anchor without an image that cannot be read: the other one stands for both, so that the ring stays where it is
+    /// and the next checkpoint keeps the readable one.
+    pub fn without_image(&self, id: u64) -> Anchor {
+        let readable = self.images.iter().flatten().find(|kept| kept.id != id).copied();
+        Anchor { images: [readable, readable], ..*self }
+    }
+
     /// The point that the ring's tail may not pass: the older image's, or the journal's beginning while there is none.
     pub fn needed_point(&self) -> JournalPoint {
         self.images.last().copied().flatten().map_or(JournalPoint::START, |kept| kept.point)
@@ -408,5 +415,11 @@ mod tests {
         let second = first.with_image(later, 20);
         assert_eq!(second.needed_point().sequence, 11);
         assert_eq!(second.durable_end, 20);
+        let fallen_back = second.without_image(2);
+        assert_eq!(fallen_back.needed_point().sequence, 11, "what the readable image needs stays");
+        let third = KeptImage { id: 3, ..later };
+        let ids = |anchor: Anchor| anchor.images.map(|kept| kept.map(|kept| kept.id));
+        assert_eq!(ids(fallen_back.with_image(third, 20)), [Some(3), Some(1)]);
+        assert_eq!(ids(first.without_image(1)), [None, None]);
     }
 }

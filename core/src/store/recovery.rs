@@ -176,6 +176,7 @@ impl Recovery {
             Err(fault) if images.is_empty() => Err(fault),
             Err(fault) => {
                 self.report.images_refused.push(fault.to_string());
+                self.anchor = self.anchor.without_image(kept.id);
                 self.phase = Phase::Images(images);
                 Ok(())
             }
