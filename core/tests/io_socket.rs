@@ -156,6 +156,36 @@ fn accepts_and_connects_can_be_given_up() {
     });
 }
 
+/// An accept that is given up in the moment in which a connection arrives must not keep it open for ever.
+#[test]
+fn a_connection_that_nobody_takes_is_closed() {
+    run(|_| async move {
+        let listener = listen();
+        for round in 0..50u64 {
+            let address = listener.local_address();
+            let client = std::thread::spawn(move || {
+                let mut socket = std::net::TcpStream::connect(address).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                match socket.read(&mut [0; 1]) {
+                    Ok(count) => count == 0,
+                    Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+                }
+            });
+            // Some accepts are dropped before, some while and some after the connection arrives.
+            let mut accept = Box::pin(listener.accept());
+            let polled = executor::until(executor::now(), &mut accept).await;
+            executor::sleep(Duration::from_micros(round * 10)).await;
+            drop((accept, polled));
+            let second = executor::until(executor::now() + Duration::from_millis(20), listener.accept()).await;
+            drop(second);
+            while !client.is_finished() {
+                executor::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(client.join().unwrap(), "the client sees the end, not a time-out");
+        }
+    });
+}
+
 #[test]
 fn shutdown_ends_a_waiting_receive() {
     run(|arena| async move {

@@ -67,7 +67,7 @@ impl File {
         let path = path.as_ref().to_path_buf();
         let name = c_path("open", &path)?;
         let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).flags(how.flags()).mode(0o640);
-        let fd = on_path("open", &path, open.build(), name).await?;
+        let fd = on_path("open", &path, open.build(), name, OnDrop::Close).await?;
         Ok(File {
             opened: Rc::new(Opened {
                 // SAFETY: the kernel just made this descriptor for us.
@@ -222,21 +222,21 @@ pub async fn rename(from: &Path, to: &Path) -> Result<(), Fault> {
     let (old, new) = (c_path("rename", from)?, c_path("rename", to)?);
     let at = Fd(libc::AT_FDCWD);
     let entry = opcode::RenameAt::new(at, old.as_ptr(), at, new.as_ptr()).build();
-    on_path("rename", from, entry, (old, new)).await.map(drop)
+    on_path("rename", from, entry, (old, new), OnDrop::Finish).await.map(drop)
 }
 
 /// Removes a file. Durable after `sync_dir` of its directory.
 pub async fn unlink(path: &Path) -> Result<(), Fault> {
     let name = c_path("unlink", path)?;
     let entry = opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).build();
-    on_path("unlink", path, entry, name).await.map(drop)
+    on_path("unlink", path, entry, name, OnDrop::Finish).await.map(drop)
 }
 
 /// Makes a directory; one that is there already is fine.
 pub async fn mkdir(path: &Path) -> Result<(), Fault> {
     let name = c_path("make", path)?;
     let entry = opcode::MkDirAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).mode(0o750).build();
-    match on_path("make", path, entry, name).await {
+    match on_path("make", path, entry, name, OnDrop::Finish).await {
         Err(fault) if fault.errno() == Some(libc::EEXIST) => Ok(()),
         other => other.map(drop),
     }
@@ -266,9 +266,10 @@ async fn on_path<T: 'static>(
     path: &Path,
     entry: squeue::Entry,
     names: T,
+    on_drop: OnDrop,
 ) -> Result<u32, Fault> {
     // SAFETY: private to this module, whose path entries point to the heap bytes of the C strings in `names`.
-    let (result, _) = unsafe { submit(entry, names, OnDrop::Finish) }.await;
+    let (result, _) = unsafe { submit(entry, names, on_drop) }.await;
     result.map_err(|error| Fault::io(operation, path.to_string_lossy(), 0, &error))
 }
 

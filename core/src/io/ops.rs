@@ -95,12 +95,12 @@ impl Ops {
         }
     }
 
-    /// The future is dropped: keeps `payload` until the completion. Gives it back if that has already arrived.
-    pub(crate) fn orphan(&mut self, key: OpKey, payload: Box<dyn Any>) -> Option<Box<dyn Any>> {
+    /// The future is dropped: keeps `payload` until the completion, or releases it if that has already arrived.
+    pub(crate) fn orphan(&mut self, key: OpKey, payload: Box<dyn Any>) -> Option<Finished> {
         let place = self.place(key);
-        if let State::Done(_) = place.state {
+        if let State::Done(result) = place.state {
             self.release(key);
-            return Some(payload);
+            return Some(Finished::Release(payload, result));
         }
         place.state = State::Orphaned(payload);
         None
@@ -174,7 +174,7 @@ mod tests {
         assert!(matches!(ops.finish(first, 7), Finished::Wake(Some(_))));
         assert!(matches!(ops.poll(first, waker), Poll::Ready(7)));
         assert!(matches!(ops.finish(second, -5), Finished::Wake(None)));
-        assert!(ops.orphan(second, Box::new(())).is_some());
+        assert!(matches!(ops.orphan(second, Box::new(())), Some(Finished::Release(_, -5))));
         assert_eq!((ops.in_flight_count(), ops.in_flight().count()), (0, 0));
     }
 

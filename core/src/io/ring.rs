@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -248,7 +248,7 @@ impl Drop for Ring {
 }
 
 /// Wakes and releases what `Ring::reap` found. No borrow of the ring may be held: both run foreign code.
-pub(crate) fn settle(finished: Vec<Finished>) {
+pub(crate) fn settle(finished: impl IntoIterator<Item = Finished>) {
     for one in finished {
         match one {
             Finished::Wake(waker) => wake(waker),
@@ -265,15 +265,26 @@ fn release(payload: Box<dyn Any>, result: RawResult) {
         target.set_ring_fd(None);
         target.write_event();
     }
+    if payload.is::<UnwantedDescriptor>() && result >= 0 {
+        // SAFETY: the operation just made this descriptor, and its future, the only taker, is gone.
+        drop(unsafe { OwnedFd::from_raw_fd(result) });
+    }
 }
 
 /// What becomes of an operation whose future is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnDrop {
-    /// Let it finish (writes, path operations).
+    /// Let it finish (writes, changes of paths).
     Finish,
-    /// Ask the kernel to end it (receive, accept, connect).
+    /// Ask the kernel to end it (receive, connect).
     Cancel,
+    /// Ask the kernel to end it, and close the descriptor if it made one all the same (accept, open).
+    Close,
+}
+
+/// Marks the payload of an orphan whose result is a descriptor.
+struct UnwantedDescriptor {
+    _payload: Box<dyn Any>,
 }
 
 /// An operation under way. Resolves to the kernel's result and what it worked on.
@@ -326,13 +337,17 @@ impl<T> Drop for Op<T> {
         let (Some(key), Some(payload)) = (self.key, self.payload.take()) else {
             return;
         };
+        let payload: Box<dyn Any> = match self.on_drop {
+            OnDrop::Close => Box::new(UnwantedDescriptor { _payload: Box::new(payload) }),
+            OnDrop::Finish | OnDrop::Cancel => Box::new(payload),
+        };
         let mut ring = self.core.ring.borrow_mut();
-        let finished = ring.ops.orphan(key, Box::new(payload));
-        if finished.is_none() && self.on_drop == OnDrop::Cancel {
+        let finished = ring.ops.orphan(key, payload);
+        if finished.is_none() && self.on_drop != OnDrop::Finish {
             ring.push_cancel(key);
         }
         drop(ring);
-        drop(finished);
+        settle(finished);
     }
 }
 

@@ -53,7 +53,7 @@ impl Listener {
         let entry =
             opcode::Accept::new(Fd(self.socket.as_raw_fd()), null, null.cast()).flags(libc::SOCK_CLOEXEC).build();
         // SAFETY: the entry points to no memory; the payload holds the listener.
-        let (result, _) = unsafe { submit(entry, self.socket.clone(), OnDrop::Cancel) }.await;
+        let (result, _) = unsafe { submit(entry, self.socket.clone(), OnDrop::Close) }.await;
         let fd = result.map_err(fault)?;
         // SAFETY: the kernel just made this descriptor for us.
         let socket = unsafe { TcpStream::from_raw_fd(fd as i32) };
