@@ -114,7 +114,9 @@ impl Files {
     pub fn restore(&mut self, slot: Slot, file: FileId, sealed: bool, exists: bool) {
         let existence = if exists { Existence::Ready } else { Existence::None };
         let segment = Segment { sealed, dirty: exists, ..Segment::new(slot, existence, false) };
-        self.segments.insert(file, segment);
+        if let Some(before) = self.segments.insert(file, segment) {
+            self.unwritten_bytes -= before.unwritten_bytes();
+        }
         self.note(file);
         if FileId::new(self.journal, 0).0 >> 32 == file.0 >> 32 {
             self.next_counter = self.next_counter.max((file.0 & 0xffff_ffff) as u32 + 1);
@@ -134,8 +136,11 @@ impl Files {
         }
     }
 
-    /// Recovery found that no segment uses the file any more.
-    pub fn forget(&mut self, file: FileId) {
+    /// Recovery found that this slot's segment no longer uses the file; another's may.
+    pub fn forget(&mut self, slot: Slot, file: FileId) {
+        if self.segments.get(&file).is_none_or(|segment| segment.slot != slot) {
+            return;
+        }
         if let Some(segment) = self.segments.remove(&file) {
             self.unwritten_bytes -= segment.unwritten_bytes();
         }

@@ -10,6 +10,7 @@ mod append;
 mod checkpointing;
 pub mod effect;
 pub mod files;
+mod findings;
 pub mod image;
 mod maintenance;
 pub mod recovery;
@@ -275,7 +276,9 @@ impl Store {
     }
 
     fn next_file_effect(&mut self) -> Option<Effect> {
-        if let Some((file, whole)) = self.files.next_creation() {
+        if !self.disk_full
+            && let Some((file, whole)) = self.files.next_creation()
+        {
             let op = self.begin(Op::CreateFile(file));
             let allocate_bytes = if whole { crate::limits::SEGMENT_FILE_BYTES } else { 0 };
             return Some(Effect::CreateFile { op, file, allocate_bytes, write_zeroes: false });
@@ -289,7 +292,7 @@ impl Store {
             return Some(self.write_stretch(stretch, false, None));
         }
         // A stretch that waits for its file makes room for that file's creation.
-        self.files.has_missing().then(|| self.next_file_effect()).flatten()
+        (self.files.has_missing() && !self.disk_full).then(|| self.next_file_effect()).flatten()
     }
 
     fn write_stretch(&mut self, stretch: Stretch, durable: bool, stamp: Option<Stamp>) -> Effect {

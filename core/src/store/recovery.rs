@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use super::checkpointing::{Checkpointing, anchor_effect};
 use super::files::Files;
+use super::findings::Findings;
 use super::{Op, Store, StoreConfig, Tenant};
 use crate::batch::BatchHeader;
 use crate::checkpoint::{PartitionRecord, ShardImage};
 use crate::checksum::crc32c;
 use crate::error::Fault;
 use crate::journal::frame::{FrameEntry, Payload};
-use crate::journal::replay::{Damage, Replay, ReplayEnd, ReplayStart, RingRead, Step};
+use crate::journal::replay::{Damage, Replay, ReplayStart, RingRead, Step};
 use crate::journal::{Append, Change, Journal, JournalPoint, Place};
 use crate::partition::{self, ClockGuard, LogSettings, Partition};
 use crate::superblock::{Anchor, KeptImage};
@@ -63,9 +64,10 @@ pub struct Report {
 
 enum Phase {
     Images(VecDeque<KeptImage>),
-    /// Finds the end; collects references with their frame's sequence.
-    Scan(Box<Replay>, Vec<(u64, Append)>),
-    Verify(VecDeque<(u64, Append)>, ReplayEnd),
+    /// Finds the end.
+    Scan(Box<Replay>),
+    /// Checks references that nothing proves durable.
+    Verify,
     Apply(Box<Replay>),
     Done,
 }
@@ -85,6 +87,9 @@ pub struct Recovery {
     work: VecDeque<(FrameEntry, Vec<u8>)>,
     /// A reference whose header is being read.
     waiting: Option<(FrameEntry, Append)>,
+    findings: Findings,
+    /// Files that are too short for what the image says: damage, unless the journal drops them.
+    short: Vec<(TopicPartition, FileId, String)>,
     restored: Vec<Restored>,
     now: Now,
     report: Report,
@@ -113,6 +118,8 @@ impl Recovery {
             files: Files::new(anchor.journal, 0, Vec::new(), config.pool_files_max),
             work: VecDeque::new(),
             waiting: None,
+            findings: Findings::default(),
+            short: Vec::new(),
             restored: Vec::new(),
             now,
             report: Report { was_clean: anchor.clean, ..Report::default() },
@@ -131,10 +138,8 @@ impl Recovery {
         }
         match &self.phase {
             Phase::Images(images) => images.front().map(|kept| Need::Image { id: kept.id }),
-            Phase::Scan(replay, _) | Phase::Apply(replay) => replay.next_read().map(Need::Ring),
-            Phase::Verify(references, _) => {
-                references.front().and_then(|(_, run)| segment_need(run, u64::from(run.length)))
-            }
+            Phase::Scan(replay) | Phase::Apply(replay) => replay.next_read().map(Need::Ring),
+            Phase::Verify => self.findings.next().and_then(|run| segment_need(run, u64::from(run.length))),
             Phase::Done => None,
         }
     }
@@ -147,9 +152,9 @@ impl Recovery {
         }
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Images(images) => self.take_image(images, bytes),
-            Phase::Scan(replay, references) => self.scan(replay, references, bytes),
-            Phase::Verify(references, end) => {
-                self.verify(references, end, bytes);
+            Phase::Scan(replay) => self.scan(replay, bytes),
+            Phase::Verify => {
+                self.verify(bytes);
                 Ok(())
             }
             Phase::Apply(replay) => self.apply(replay, bytes),
@@ -197,14 +202,15 @@ impl Recovery {
         let key = partition.id();
         let open: Vec<_> = record.open.iter().map(|open| (FileId(open.file), open.start..open.end)).collect();
         let slot = Slot(self.slots.len() as u32);
-        let mut missing = None;
         for segment in partition.segments().iter() {
             let length = self.lengths.get(&segment.file).copied();
             self.files.restore(slot, segment.file, segment.sealed, length.is_some());
             let first_open = open.iter().find(|(file, _)| *file == segment.file).map(|(_, range)| range.start);
             let on_disk = first_open.unwrap_or(segment.end_position());
-            if on_disk > length.unwrap_or(0) {
-                missing = Some((segment.file, on_disk, length.unwrap_or(0)));
+            let found = length.unwrap_or(0);
+            if on_disk > found {
+                let why = format!("segment file {:016x} has {found} bytes, its log needs {on_disk}", segment.file.0);
+                self.short.push((key, segment.file, why));
             }
         }
         for (file, range) in &open {
@@ -213,9 +219,6 @@ impl Recovery {
         self.insert(Recovered { partition, applied: Stamp(record.applied_stamp), open });
         for tail in record.tails {
             self.restored.push(Restored { slot, file: FileId(tail.file), position: tail.position, bytes: tail.bytes });
-        }
-        if let Some((file, wanted, found)) = missing {
-            self.close(key, format!("segment file {:016x} has {found} bytes, its log needs {wanted}", file.0));
         }
         if record.closed {
             self.close(key, "it had failed closed before".to_owned());
@@ -244,7 +247,7 @@ impl Recovery {
     fn begin_scan(&mut self, image: Option<KeptImage>) {
         self.point = image.map_or(JournalPoint::START, |kept| kept.point);
         let replay = Replay::new(self.config.journal, self.replay_start(None));
-        self.phase = Phase::Scan(Box::new(replay), Vec::new());
+        self.phase = Phase::Scan(Box::new(replay));
     }
 
     fn replay_start(&self, until: Option<u64>) -> ReplayStart {
@@ -258,23 +261,23 @@ impl Recovery {
         }
     }
 
-    fn scan(&mut self, mut replay: Box<Replay>, mut references: Vec<(u64, Append)>, bytes: &[u8]) -> Result<(), Fault> {
+    fn scan(&mut self, mut replay: Box<Replay>, bytes: &[u8]) -> Result<(), Fault> {
         for step in replay.supply(bytes) {
             match step {
-                Step::Frame(frame) => references.extend(frame.entries.iter().filter_map(|entry| {
-                    let Change::Append(run) = entry.entry.change else { return None };
-                    entry.entry.is_reference().then_some((frame.header.sequence, run))
-                })),
-                Step::Corrupt(damage) => self.refuse_unknown(&damage)?,
+                Step::Frame(frame) => self.findings.frame(frame.header.sequence, &frame.entries),
+                Step::Corrupt(damage) => {
+                    self.refuse_unknown(&damage)?;
+                    self.findings.frame(damage.sequence, &damage.entries);
+                }
                 Step::End(end) => {
-                    references.retain(|(sequence, _)| *sequence >= end.durable_end);
-                    self.phase = Phase::Verify(references.into(), end);
+                    self.findings.proven(end.durable_end);
+                    self.phase = Phase::Verify;
                     self.verify_done();
                     return Ok(());
                 }
             }
         }
-        self.phase = Phase::Scan(replay, references);
+        self.phase = Phase::Scan(replay);
         Ok(())
     }
 
@@ -290,21 +293,18 @@ impl Recovery {
         })
     }
 
-    fn verify(&mut self, mut references: VecDeque<(u64, Append)>, end: ReplayEnd, bytes: &[u8]) {
-        let Some((sequence, run)) = references.pop_front() else { return };
+    fn verify(&mut self, bytes: &[u8]) {
+        let Some(run) = self.findings.next() else { return };
         let Place::Segment { checksum, .. } = run.place else { return };
         let fits = bytes.get(..run.length as usize).is_some_and(|bytes| crc32c(bytes) == checksum);
-        if fits {
-            self.phase = Phase::Verify(references, end);
-            self.verify_done();
-        } else {
-            self.begin_apply(Some(sequence));
-        }
+        self.findings.checked(fits);
+        self.phase = Phase::Verify;
+        self.verify_done();
     }
 
     fn verify_done(&mut self) {
-        if matches!(&self.phase, Phase::Verify(references, _) if references.is_empty()) {
-            self.begin_apply(None);
+        if self.findings.next().is_none() {
+            self.begin_apply(self.findings.cut());
         }
     }
 
@@ -359,6 +359,9 @@ impl Recovery {
     fn apply_work(&mut self) -> Result<(), Fault> {
         while let Some((entry, payload)) = self.work.pop_front() {
             self.report.entries_count += 1;
+            if self.findings.is_dropped(entry.entry.target, entry.stamp) {
+                continue;
+            }
             if matches!(entry.payload, Payload::Damaged) {
                 self.close(entry.entry.target, "a journal frame that held its records is damaged".to_owned());
                 continue;
@@ -415,7 +418,8 @@ impl Recovery {
         let header = BatchHeader::parse(head).filter(|header| {
             header.bytes == run.length && header.base_offset == run.base_offset && header.end_offset() == run.end_offset
         });
-        match header {
+        let ended = self.findings.is_ended(key, entry.stamp, run.end_offset);
+        match header.or_else(|| ended.then(|| deleted_header(run))) {
             Some(header) => {
                 self.replay(entry, partition::Change::Append { header, position, aligned: true });
                 self.files.restore_reference(file, position..position + u64::from(run.length));
@@ -496,14 +500,24 @@ impl Recovery {
 
     fn forget(&mut self, slot: Slot, files: &[FileId]) {
         for file in files {
-            self.files.forget(*file);
+            self.files.forget(slot, *file);
             self.restored.retain(|restored| restored.slot != slot || restored.file != *file);
         }
     }
 
+    fn close_short(&mut self) {
+        for (key, file, why) in std::mem::take(&mut self.short) {
+            let partition = self.recovered(key).map(|recovered| &recovered.partition);
+            if partition.is_some_and(|partition| partition.segments().iter().any(|segment| segment.file == file)) {
+                self.close(key, why);
+            }
+        }
+    }
+
     /// The running store. Its first effect makes the new run durable; the barrier frame follows only then.
-    pub fn finish(self) -> (Store, Report) {
+    pub fn finish(mut self) -> (Store, Report) {
         assert!(matches!(self.phase, Phase::Done) && self.work.is_empty(), "recovery is over");
+        self.close_short();
         let anchor = self.anchor.next_run();
         let tail = anchor.needed_point().ring_point();
         let journal =
@@ -517,6 +531,26 @@ impl Recovery {
             }
         }
         (store, self.report)
+    }
+}
+
+/// Stands for a run whose records are deleted and whose file is gone: it only moves the log's end.
+fn deleted_header(run: &Append) -> BatchHeader {
+    let records_count = i32::try_from(run.end_offset - run.base_offset).unwrap_or(i32::MAX);
+    BatchHeader {
+        base_offset: run.base_offset,
+        bytes: run.length,
+        leader_epoch: run.leader_epoch,
+        magic: crate::batch::MAGIC,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: records_count - 1,
+        base_timestamp: run.max_timestamp,
+        max_timestamp: run.max_timestamp,
+        producer_id: crate::batch::NO_PRODUCER,
+        producer_epoch: -1,
+        base_sequence: -1,
+        records_count,
     }
 }
 
