@@ -104,6 +104,13 @@ pub fn assign(head: &mut [u8], base_offset: i64, leader_epoch: i32) {
     }
 }
 
+/// CRC-32C of a whole batch with its final head, without a second pass over what the batch's own checksum covers.
+pub fn whole_checksum(batch: &[u8]) -> u32 {
+    let Some((head, covered)) = batch.split_at_checked(CHECKSUM_FROM) else { return crc32c(batch) };
+    let own = head.get(17..).and_then(|rest| rest.first_chunk()).copied().map_or(0, u32::from_be_bytes);
+    crate::checksum::combine(crc32c(head), own, covered.len() as u64)
+}
+
 /// Sets the log append time of a whole batch and its checksum anew (`message.timestamp.type=LogAppendTime`).
 pub fn assign_log_append_time(batch: &mut [u8], wall_ms: i64) {
     let Some(attributes) = batch.get(22).copied() else {
@@ -118,5 +125,18 @@ pub fn assign_log_append_time(batch: &mut [u8], wall_ms: i64) {
     let crc = batch.get(CHECKSUM_FROM..).map(crc32c).unwrap_or_default();
     if let Some(place) = batch.get_mut(17..).and_then(|rest| rest.first_chunk_mut::<4>()) {
         *place = crc.to_be_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_checksum_is_that_of_all_bytes() {
+        let mut batch: Vec<u8> = (0..200u8).collect();
+        let crc = crc32c(&batch[CHECKSUM_FROM..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        assert_eq!(whole_checksum(&batch), crc32c(&batch));
     }
 }

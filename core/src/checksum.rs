@@ -7,6 +7,11 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
+/// The checksum of two stretches one behind the other, from the checksum of each.
+pub fn combine(first: u32, second: u32, second_bytes: u64) -> u32 {
+    crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, u64::from(first), u64::from(second), second_bytes) as u32
+}
+
 /// A CRC-32C that begins with a seed, so that bytes valid in one place do not check in another.
 pub struct Seeded(Digest);
 

@@ -19,7 +19,8 @@ pub const SEGMENT_FILE_BYTES: u64 = 64 << 20;
 /// The largest record batch that any configuration may allow.
 pub const BATCH_BYTES_MAX: u32 = 32 << 20;
 
-const _: () = assert!(RING_FILE_BYTES % BLOCK_BYTES == 0 && SEGMENT_FILE_BYTES % BLOCK_BYTES == 0);
-const _: () = assert!(FRAME_BYTES_MAX as u64 % BLOCK_BYTES == 0 && (FRAME_BYTES_MAX as u64) * 2 <= RING_FILE_BYTES);
+const _: () = assert!(RING_FILE_BYTES.is_multiple_of(BLOCK_BYTES) && SEGMENT_FILE_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () =
+    assert!((FRAME_BYTES_MAX as u64).is_multiple_of(BLOCK_BYTES) && (FRAME_BYTES_MAX as u64) * 2 <= RING_FILE_BYTES);
 const _: () = assert!(SOLO_RUN_BYTES_MIN <= REFERENCE_RUN_BYTES_MIN && REFERENCE_RUN_BYTES_MIN < FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX as u64 <= SEGMENT_FILE_BYTES / 2);

@@ -217,6 +217,19 @@ impl File {
     }
 }
 
+/// Bytes that the file system of `path` has left for users other than root.
+pub fn free_bytes(path: &Path) -> Result<u64, Fault> {
+    let name = c_path("look at the space of", path)?;
+    // SAFETY: all-zero is a valid `statvfs`, which the call fills.
+    let mut figures: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the name ends in a null byte and both pointers live through the call.
+    if unsafe { libc::statvfs(name.as_ptr(), &mut figures) } != 0 {
+        let error = io::Error::last_os_error();
+        return Err(Fault::io("look at the space of", path.display().to_string(), 0, &error));
+    }
+    Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+}
+
 /// Moves a file over another. Durable after `sync_dir` of its directory.
 pub async fn rename(from: &Path, to: &Path) -> Result<(), Fault> {
     let (old, new) = (c_path("rename", from)?, c_path("rename", to)?);

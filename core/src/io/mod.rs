@@ -6,6 +6,7 @@
 pub mod arena;
 pub mod block_map;
 pub mod buffers;
+pub mod data_dir;
 pub mod doorbell;
 pub mod executor;
 pub mod file;
@@ -15,11 +16,16 @@ mod ops;
 mod park;
 pub mod probe;
 pub mod ring;
+pub mod shard;
+mod shard_effects;
+mod shard_read;
+mod shard_recovery;
 pub mod shards;
 pub mod socket;
 mod spsc;
 pub mod stats;
 mod sync;
+mod tail_memory;
 mod tasks;
 mod timers;
 

@@ -102,7 +102,7 @@ impl Store {
     fn submit(&mut self, placed: &Placed, stamp: Stamp) {
         let range = placed.position..placed.position + u64::from(placed.length);
         if !placed.reference {
-            self.inline_files.insert(stamp, placed.file);
+            self.inline_files.insert(stamp, (placed.slot, placed.file));
             self.files.placed(placed.file, range);
             return;
         }

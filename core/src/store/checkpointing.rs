@@ -13,7 +13,7 @@ use crate::checkpoint::{
     Checkpoint, CheckpointStart, CheckpointStep, FreeFile, ImageWriter, PartitionRecord, ShardRecord,
 };
 use crate::superblock::{Anchor, KeptImage};
-use crate::units::{BLOCK_BYTES, FileId, Now, Stamp, TopicPartition};
+use crate::units::{BLOCK_BYTES, FileId, Now, Slot, Stamp, TopicPartition};
 
 /// Partitions taken into an image in one slice.
 const SLICE_PARTITIONS_COUNT: usize = 64;
@@ -171,7 +171,7 @@ impl Store {
     }
 
     /// Takes the next few partitions into the image. `copy` appends the bytes of a file's positions from memory.
-    pub fn slice_image(&mut self, mut copy: impl FnMut(FileId, Range<u64>, &mut Vec<u8>)) {
+    pub fn slice_image(&mut self, mut copy: impl FnMut(Slot, FileId, Range<u64>, &mut Vec<u8>)) {
         let phase = std::mem::replace(&mut self.checkpointing.phase, Phase::Idle);
         let Phase::Slicing { mut writer, mut after } = phase else {
             self.checkpointing.phase = phase;
@@ -195,8 +195,9 @@ impl Store {
     fn record(
         &self,
         key: TopicPartition,
-        copy: &mut impl FnMut(FileId, Range<u64>, &mut Vec<u8>),
+        copy: &mut impl FnMut(Slot, FileId, Range<u64>, &mut Vec<u8>),
     ) -> Option<PartitionRecord> {
+        let slot = self.slot(key)?;
         let tenant = self.tenant(key).ok()?;
         let mut open = Vec::new();
         let mut tails = Vec::new();
@@ -205,7 +206,7 @@ impl Store {
             if let Some(lowest) = ranges.first() {
                 let range = lowest.start..lowest.end.min(lowest.start + BLOCK_BYTES);
                 let mut bytes = Vec::with_capacity(BLOCK_BYTES as usize);
-                copy(segment.file, range.clone(), &mut bytes);
+                copy(slot, segment.file, range.clone(), &mut bytes);
                 tails.push(TailRecord { file: segment.file.0, position: range.start, bytes });
             }
             let file = segment.file.0;

@@ -119,7 +119,7 @@ pub struct Store {
     /// Files that are free once the stamp is durable.
     leaving: VecDeque<(Stamp, Leaving)>,
     /// Where inline runs lie in memory until their frame is encoded.
-    inline_files: BTreeMap<Stamp, FileId>,
+    inline_files: BTreeMap<Stamp, (Slot, FileId)>,
     /// Stamps of runs that wait for their file to exist, by where they go.
     references: BTreeMap<(FileId, u64), Stamp>,
     effects: VecDeque<Effect>,
@@ -301,20 +301,20 @@ impl Store {
         Effect::WriteSegment { op, slot, file, position: range.start, length: range.end - range.start, durable }
     }
 
-    /// Fills `out` with a planned frame. `copy` is called once for each inline run with the file and the positions whose
+    /// Fills `out` with a planned frame. `copy` is called once for each inline run with the slot, the file and the positions whose
     /// bytes belong at the given place.
     pub fn encode_frame(
         &mut self,
         plan: &FramePlan,
         out: &mut [u8],
-        mut copy: impl FnMut(FileId, Range<u64>, &mut [u8]),
+        mut copy: impl FnMut(Slot, FileId, Range<u64>, &mut [u8]),
     ) {
         let files = &mut self.inline_files;
         self.journal.encode_frame(plan, out, |index, place| {
             let Some((stamp, Entry { change: Change::Append(run), .. })) = plan.entries.get(index) else { return };
-            let file = files.remove(stamp).expect("an inline run's file is known until its frame is encoded");
+            let (slot, file) = files.remove(stamp).expect("an inline run's file is known until its frame is encoded");
             let from = u64::from(run.position);
-            copy(file, from..from + u64::from(run.length), place);
+            copy(slot, file, from..from + u64::from(run.length), place);
         });
     }
 

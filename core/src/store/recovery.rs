@@ -597,6 +597,13 @@ impl Store {
         store
     }
 
+    /// Of the segment files that exist, those of this journal that no segment uses and the pool does not hold: left behind
+    /// by an unfinished removal or creation.
+    pub fn unused<'a>(&'a self, existing: impl Iterator<Item = FileId> + 'a) -> impl Iterator<Item = FileId> + 'a {
+        let own = |file: &FileId| (file.0 >> 32) as u32 == self.journal.id().0;
+        existing.filter(own).filter(|file| !self.files.is_used(*file) && !self.files.pool().contains(file))
+    }
+
     fn restore(&mut self, slot: Slot, partition: Partition) {
         let key = partition.id();
         if self.tenants.len() <= slot.0 as usize {

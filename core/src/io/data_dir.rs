@@ -1,0 +1,180 @@
+//! A data directory: its identity, its layout of journals, and where each file lies.
+//!
+//! `superblock` names the directory and its journals; `journal-N/` holds a journal's anchor, ring and images; `segments/` the
+//! segment files of all. Refuses what is not ours, newer, or a directory that holds something else, and changes nothing then.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::Fault;
+use crate::superblock::Superblock;
+use crate::units::{FileId, JournalId};
+
+const SUPERBLOCK: &str = "superblock";
+const SEGMENTS: &str = "segments";
+
+/// A data directory that was opened: who it is and where its parts lie. Locking it is the caller's business.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    superblock: Superblock,
+}
+
+/// What a new directory is to be.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub directory_id: [u8; 16],
+    pub cluster_id: String,
+    pub node_id: i32,
+}
+
+impl DataDir {
+    /// Opens the directory, or makes a new one of an empty or missing path.
+    pub fn open(path: &Path, shards: u16, fresh: Identity) -> Result<DataDir, Fault> {
+        fs::create_dir_all(path).map_err(|error| failed("create", path, &error))?;
+        let superblock = path.join(SUPERBLOCK);
+        match fs::read(&superblock) {
+            Ok(bytes) => DataDir::known(path, &bytes, fresh.node_id),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => DataDir::make(path, shards, fresh),
+            Err(error) => Err(failed("read", &superblock, &error)),
+        }
+    }
+
+    /// Opens a directory that must be there, without a claim on its node.
+    pub fn inspect(path: &Path) -> Result<DataDir, Fault> {
+        let file = path.join(SUPERBLOCK);
+        let bytes = fs::read(&file).map_err(|error| failed("read", &file, &error))?;
+        let superblock = Superblock::decode(&file.display().to_string(), &bytes)?;
+        Ok(DataDir { path: path.to_owned(), superblock })
+    }
+
+    fn known(path: &Path, bytes: &[u8], node_id: i32) -> Result<DataDir, Fault> {
+        let superblock = Superblock::decode(&path.join(SUPERBLOCK).display().to_string(), bytes)?;
+        let cluster_id = superblock.cluster_id.clone();
+        superblock.check_owner(&cluster_id, node_id)?;
+        Ok(DataDir { path: path.to_owned(), superblock })
+    }
+
+    fn make(path: &Path, shards: u16, fresh: Identity) -> Result<DataDir, Fault> {
+        let entries = fs::read_dir(path).map_err(|error| failed("read", path, &error))?;
+        let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| !is_ours(&name.to_string_lossy()));
+        if let Some(name) = foreign {
+            return Err(Fault::Refused(format!(
+                "{} is no data directory and holds {}; give an empty one",
+                path.display(),
+                name.to_string_lossy()
+            )));
+        }
+        let journals = (1..=u32::from(shards.max(1))).map(JournalId).collect();
+        let mut directory = DataDir {
+            path: path.to_owned(),
+            superblock: Superblock {
+                generation: 0,
+                directory_id: fresh.directory_id,
+                cluster_id: fresh.cluster_id,
+                node_id: fresh.node_id,
+                layout_generation: 1,
+                journals,
+                clean: false,
+            },
+        };
+        let segments = directory.segments();
+        fs::create_dir_all(&segments).map_err(|error| failed("create", &segments, &error))?;
+        directory.write_superblock()?;
+        Ok(directory)
+    }
+
+    /// Names another layout of journals, durably. What the old ones held was taken over before.
+    pub fn set_journals(&mut self, journals: Vec<JournalId>) -> Result<(), Fault> {
+        self.superblock.journals = journals;
+        self.superblock.layout_generation += 1;
+        self.write_superblock()
+    }
+
+    fn write_superblock(&mut self) -> Result<(), Fault> {
+        self.superblock.generation += 1;
+        let (slot, bytes) = self.superblock.encode();
+        let file = self.path.join(SUPERBLOCK);
+        let write = || {
+            let mut opened = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&file)?;
+            std::io::Seek::seek(&mut opened, std::io::SeekFrom::Start(slot as u64 * bytes.len() as u64))?;
+            opened.write_all(&*bytes)?;
+            opened.sync_all()?;
+            fs::File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|error| failed("write", &file, &error))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.superblock.cluster_id
+    }
+
+    pub fn directory_id(&self) -> [u8; 16] {
+        self.superblock.directory_id
+    }
+
+    pub fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// The journals of the layout on disk, in the order of the shards.
+    pub fn journals(&self) -> &[JournalId] {
+        &self.superblock.journals
+    }
+
+    pub fn journal(&self, journal: JournalId) -> PathBuf {
+        self.path.join(format!("journal-{}", journal.0))
+    }
+
+    pub fn anchor(&self, journal: JournalId) -> PathBuf {
+        self.journal(journal).join("anchor")
+    }
+
+    pub fn ring(&self, journal: JournalId, slot: u32) -> PathBuf {
+        self.journal(journal).join(format!("ring-{slot}"))
+    }
+
+    pub fn image(&self, journal: JournalId, image: u64) -> PathBuf {
+        self.journal(journal).join(format!("image-{image}"))
+    }
+
+    pub fn image_in_progress(&self, journal: JournalId, image: u64) -> PathBuf {
+        self.journal(journal).join(format!("image-{image}.new"))
+    }
+
+    pub fn segments(&self) -> PathBuf {
+        self.path.join(SEGMENTS)
+    }
+
+    pub fn segment(&self, file: FileId) -> PathBuf {
+        self.segments().join(format!("{:016x}", file.0))
+    }
+
+    /// Every segment file that exists, with its length.
+    pub fn segment_files(&self) -> Result<Vec<(FileId, u64)>, Fault> {
+        let segments = self.segments();
+        let entries = fs::read_dir(&segments).map_err(|error| failed("read", &segments, &error))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| failed("read", &segments, &error))?;
+            let Ok(id) = u64::from_str_radix(&entry.file_name().to_string_lossy(), 16) else { continue };
+            let length = entry.metadata().map_err(|error| failed("read", &entry.path(), &error))?.len();
+            files.push((FileId(id), length));
+        }
+        Ok(files)
+    }
+}
+
+/// Names that an interrupted first start, or whoever locks the directory, may have left.
+fn is_ours(name: &str) -> bool {
+    name == SEGMENTS || name == "lost+found" || name.starts_with("lock") || name.starts_with(".lock")
+}
+
+fn failed(operation: &'static str, path: &Path, error: &std::io::Error) -> Fault {
+    Fault::io(operation, path.display().to_string(), 0, error)
+}

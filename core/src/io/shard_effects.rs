@@ -1,0 +1,312 @@
+//! Performs a store's effects: each one a task of its own that ends in the store's completion.
+//!
+//! Owns the open files of one journal. A failed write or flush is never retried; only a lack of space outside the ring is
+//! reported to the store, which knows what to do.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::rc::Rc;
+
+use super::arena::{Arena, Lease};
+use super::buffers::Piece;
+use super::data_dir::DataDir;
+use super::executor::{self, machine_now};
+use super::file::{self, File, OpenHow};
+use super::shard::Shard;
+use crate::error::Fault;
+use crate::journal::FramePlan;
+use crate::limits::{FRAME_BYTES_MAX, FRAMES_IN_FLIGHT_MAX, RING_FILE_BYTES};
+use crate::store::{Effect, OpId, Outcome};
+use crate::units::{FileId, JournalId, block_ceil};
+
+/// Segment files that are kept open.
+const OPEN_FILES_MAX: usize = 512;
+/// Zeroes are written in steps of this size.
+const STEP_BYTES: usize = 1 << 20;
+
+pub(super) const DIRECT: OpenHow =
+    OpenHow { read_only: false, create: false, exclusive: false, truncate: false, direct: true };
+pub(super) const DIRECT_NEW: OpenHow = OpenHow { create: true, ..DIRECT };
+
+/// The files of one journal, and buffers for its frames.
+pub(super) struct Performer {
+    dir: DataDir,
+    journal: JournalId,
+    anchor: File,
+    ring: RefCell<BTreeMap<u32, File>>,
+    segments: RefCell<HashMap<FileId, (u64, File)>>,
+    clock: RefCell<u64>,
+    frames: Rc<RefCell<Vec<Lease>>>,
+}
+
+impl Performer {
+    pub(super) fn new(
+        dir: DataDir,
+        journal: JournalId,
+        anchor: File,
+        ring: BTreeMap<u32, File>,
+        arena: &Arena,
+    ) -> Result<Performer, Fault> {
+        let lease = || arena.try_alloc(FRAME_BYTES_MAX as usize).ok_or(Fault::NoSpace { what: "the journal's frames" });
+        let frames = (0..FRAMES_IN_FLIGHT_MAX).map(|_| lease()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Performer {
+            dir,
+            journal,
+            anchor,
+            ring: RefCell::new(ring),
+            segments: RefCell::default(),
+            clock: RefCell::default(),
+            frames: Rc::new(RefCell::new(frames)),
+        })
+    }
+
+    /// Bytes that the file system has left for others than root.
+    pub(super) fn free_bytes(&self) -> Result<u64, Fault> {
+        file::free_bytes(self.dir.path())
+    }
+
+    /// The open file of a segment.
+    pub(super) async fn segment(&self, id: FileId) -> Result<File, Fault> {
+        let tick = {
+            let mut clock = self.clock.borrow_mut();
+            *clock += 1;
+            *clock
+        };
+        if let Some((used, file)) = self.segments.borrow_mut().get_mut(&id) {
+            *used = tick;
+            return Ok(file.clone());
+        }
+        let file = File::open(self.dir.segment(id), DIRECT).await?;
+        self.remember(id, tick, &file);
+        Ok(file)
+    }
+
+    fn remember(&self, id: FileId, tick: u64, file: &File) {
+        let mut segments = self.segments.borrow_mut();
+        segments.insert(id, (tick, file.clone()));
+        if segments.len() > OPEN_FILES_MAX {
+            let oldest = segments.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
+            oldest.and_then(|id| segments.remove(&id));
+        }
+    }
+
+    fn ring_file(&self, slot: u32) -> File {
+        self.ring.borrow().get(&slot).cloned().expect("frames go to files that are open")
+    }
+
+    fn images(&self) -> std::path::PathBuf {
+        self.dir.journal(self.journal)
+    }
+}
+
+impl Shard {
+    pub(super) fn perform(&self, effect: Effect) {
+        match effect {
+            Effect::WriteFrame(plan) => self.write_frame(&plan),
+            Effect::SliceImage => self.slice_image(),
+            Effect::Again => {}
+            Effect::ForgetFile { slot, file } => {
+                self.0.memory.borrow_mut().forget(slot, file);
+                self.0.performer.segments.borrow_mut().remove(&file);
+            }
+            Effect::Drained { slot, file, position } => self.0.memory.borrow_mut().drained(slot, file, position),
+            Effect::WriteSegment { op, slot, file, position, length, durable } => {
+                let slices = self.0.memory.borrow().slices(slot, file, position..position + length);
+                let pieces = slices.into_iter().map(Piece::from).collect();
+                self.run(op, async move |shard| {
+                    let opened = shard.0.performer.segment(file).await?;
+                    opened.write_at(pieces, position, durable).await?;
+                    shard.count(|counters| counters.segment_bytes += length);
+                    Ok(())
+                });
+            }
+            Effect::FlushFile { op, file } => self.run(op, async move |shard| {
+                shard.count(|counters| counters.flushes_count += 1);
+                shard.0.performer.segment(file).await?.fdatasync().await
+            }),
+            Effect::CreateFile { op, file, allocate_bytes, write_zeroes } => {
+                self.run(op, async move |shard| shard.create_file(file, allocate_bytes, write_zeroes).await);
+            }
+            other => self.perform_path(other),
+        }
+    }
+
+    /// Effects on names, images and the anchor.
+    fn perform_path(&self, effect: Effect) {
+        match effect {
+            Effect::CreateRingFile { op, slot } => {
+                self.run(op, async move |shard| shard.create_ring_file(slot).await);
+            }
+            Effect::SyncSegments { op } => {
+                self.run(op, async move |shard| file::sync_dir(&shard.0.performer.dir.segments()).await);
+            }
+            Effect::WriteImage { op, image, bytes } => {
+                self.run(op, async move |shard| shard.write_image(image, bytes).await);
+            }
+            Effect::FlushImage { op, image } => self.run(op, async move |shard| {
+                let performer = &shard.0.performer;
+                let path = performer.dir.image_in_progress(performer.journal, image);
+                File::open(path, DIRECT).await?.fdatasync().await
+            }),
+            Effect::RenameImage { op, image } => self.run(op, async move |shard| {
+                let performer = &shard.0.performer;
+                let from = performer.dir.image_in_progress(performer.journal, image);
+                file::rename(&from, &performer.dir.image(performer.journal, image)).await
+            }),
+            Effect::SyncImages { op } => {
+                self.run(op, async move |shard| file::sync_dir(&shard.0.performer.images()).await);
+            }
+            Effect::WriteAnchor { op, slot, bytes } => {
+                self.run(op, async move |shard| shard.write_anchor(slot, &bytes).await);
+            }
+            Effect::RemoveImage { op, image } => self.run(op, async move |shard| {
+                let performer = &shard.0.performer;
+                unlink_if_there(&performer.dir.image(performer.journal, image)).await
+            }),
+            Effect::RemoveFile { op, file } => self.run(op, async move |shard| {
+                shard.0.performer.segments.borrow_mut().remove(&file);
+                unlink_if_there(&shard.0.performer.dir.segment(file)).await
+            }),
+            _ => unreachable!("handled by perform"),
+        }
+    }
+
+    fn run<F>(&self, op: OpId, body: F)
+    where
+        F: AsyncFnOnce(Shard) -> Result<(), Fault> + 'static,
+    {
+        let shard = self.clone();
+        executor::spawn(async move {
+            let result = body(shard.clone()).await;
+            let outcome = match result {
+                Ok(()) => Outcome::Done,
+                Err(fault) if fault.is_no_space() => {
+                    tracing::warn!(shard = shard.0.id.0, %fault, "disk full");
+                    Outcome::NoSpace
+                }
+                Err(fault) => return shard.fail(fault),
+            };
+            shard.0.store.borrow_mut().complete(machine_now(), op, outcome);
+            shard.progressed();
+        });
+    }
+
+    /// Encodes at once, since the order of frames is the order of their encoding, and writes in the background.
+    fn write_frame(&self, plan: &FramePlan) {
+        let performer = &self.0.performer;
+        let length = plan.length as usize;
+        let mut lease = performer.frames.borrow_mut().pop().expect("there is a buffer for each frame in flight");
+        let mut memory = self.0.memory.borrow_mut();
+        let out = lease.get_mut(..length).expect("a frame fits its buffer");
+        self.0.store.borrow_mut().encode_frame(plan, out, |slot, file, range, place| {
+            let mut at = 0;
+            memory.copy(slot, file, range.clone(), |bytes| {
+                if let Some(target) = place.get_mut(at..at + bytes.len()) {
+                    target.copy_from_slice(bytes);
+                }
+                at += bytes.len();
+            });
+            memory.framed(slot, file, range);
+        });
+        drop(memory);
+        let (ring, position, sequence) = (performer.ring_file(plan.slot), plan.position, plan.sequence);
+        let shard = self.clone();
+        executor::spawn(async move {
+            match ring.write_lease_at(lease, position, length, true).await {
+                Ok(lease) => shard.0.performer.frames.borrow_mut().push(lease),
+                Err(fault) => return shard.fail(fault),
+            }
+            shard.count(|counters| {
+                counters.frames_count += 1;
+                counters.frame_bytes += length as u64;
+            });
+            shard.0.store.borrow_mut().frame_written(sequence);
+            shard.progressed();
+        });
+    }
+
+    fn slice_image(&self) {
+        let memory = self.0.memory.borrow();
+        self.0.store.borrow_mut().slice_image(|slot, file, range, out| {
+            memory.copy(slot, file, range, |bytes| out.extend_from_slice(bytes));
+        });
+    }
+
+    async fn create_file(&self, id: FileId, allocate_bytes: u64, write_zeroes: bool) -> Result<(), Fault> {
+        let performer = &self.0.performer;
+        let opened = File::open(performer.dir.segment(id), DIRECT_NEW).await?;
+        if allocate_bytes > 0 {
+            opened.fallocate(0, allocate_bytes).await?;
+        }
+        if write_zeroes {
+            write_zeroed(&opened, allocate_bytes, &self.0.arena).await?;
+            self.count(|counters| counters.pool_bytes += allocate_bytes);
+        }
+        opened.fdatasync().await?;
+        file::sync_dir(&performer.dir.segments()).await?;
+        performer.remember(id, 0, &opened);
+        Ok(())
+    }
+
+    async fn create_ring_file(&self, slot: u32) -> Result<(), Fault> {
+        let performer = &self.0.performer;
+        let opened = make_ring_file(&performer.dir, performer.journal, slot, &self.0.arena).await?;
+        performer.ring.borrow_mut().insert(slot, opened);
+        Ok(())
+    }
+
+    async fn write_image(&self, image: u64, bytes: Vec<u8>) -> Result<(), Fault> {
+        let performer = &self.0.performer;
+        let path = performer.dir.image_in_progress(performer.journal, image);
+        let opened = File::open(path, OpenHow { truncate: true, ..DIRECT_NEW }).await?;
+        let mut lease = self.0.arena.try_alloc(STEP_BYTES).ok_or(Fault::NoSpace { what: "an image's buffer" })?;
+        let mut position = 0;
+        for step in bytes.chunks(STEP_BYTES) {
+            lease.get_mut(..step.len()).expect("a step fits its buffer").copy_from_slice(step);
+            lease = opened.write_lease_at(lease, position, step.len(), false).await?;
+            position += step.len() as u64;
+        }
+        self.count(|counters| counters.image_bytes += position);
+        Ok(())
+    }
+
+    async fn write_anchor(&self, slot: u8, bytes: &[u8]) -> Result<(), Fault> {
+        let mut lease = self.0.arena.try_alloc(bytes.len()).ok_or(Fault::NoSpace { what: "an anchor's buffer" })?;
+        lease.get_mut(..bytes.len()).expect("a block fits its buffer").copy_from_slice(bytes);
+        let position = u64::from(slot) * bytes.len() as u64;
+        self.0.performer.anchor.write_lease_at(lease, position, bytes.len(), true).await?;
+        Ok(())
+    }
+}
+
+async fn unlink_if_there(path: &Path) -> Result<(), Fault> {
+    match file::unlink(path).await {
+        Err(fault) if fault.errno() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// A ring file of zeroes, durable with its name.
+pub(super) async fn make_ring_file(dir: &DataDir, journal: JournalId, slot: u32, arena: &Arena) -> Result<File, Fault> {
+    let opened = File::open(dir.ring(journal, slot), DIRECT_NEW).await?;
+    opened.fallocate(0, RING_FILE_BYTES).await?;
+    write_zeroed(&opened, RING_FILE_BYTES, arena).await?;
+    opened.fdatasync().await?;
+    file::sync_dir(&dir.journal(journal)).await?;
+    Ok(opened)
+}
+
+async fn write_zeroed(file: &File, bytes: u64, arena: &Arena) -> Result<(), Fault> {
+    let mut lease = arena.try_alloc(STEP_BYTES).ok_or(Fault::NoSpace { what: "a buffer of zeroes" })?;
+    lease.get_mut(..STEP_BYTES).expect("a lease is as long as asked").fill(0);
+    let zeroes = lease.freeze();
+    let mut position = 0;
+    while position < bytes {
+        let step = block_ceil((bytes - position).min(STEP_BYTES as u64)) as usize;
+        file.write_slice_at(zeroes.slice(0..step), position, false).await?;
+        position += step as u64;
+        executor::yield_if_needed().await;
+    }
+    Ok(())
+}

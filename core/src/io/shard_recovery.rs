@@ -1,0 +1,153 @@
+//! The driver of a recovery: reads what the machine needs and puts tails back into memory.
+
+use std::collections::BTreeMap;
+
+use super::arena::Arena;
+use super::data_dir::DataDir;
+use super::executor::machine_now;
+use super::file::{self, File};
+use super::shard_effects::{DIRECT, DIRECT_NEW, make_ring_file};
+use super::tail_memory::TailMemory;
+use crate::error::Fault;
+use crate::store::recovery::{Need, Recovery};
+use crate::store::{Store, StoreConfig};
+use crate::superblock::{Anchor, SLOT_BYTES};
+use crate::units::{BLOCK_BYTES, FileId, JournalId, block_ceil, block_floor};
+
+/// A store that is ready to run, and its files.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) anchor_file: File,
+    pub(super) ring_files: BTreeMap<u32, File>,
+}
+
+/// Recovers the journal, or makes it if it was never started.
+pub(super) async fn open(
+    dir: &DataDir,
+    journal: JournalId,
+    config: StoreConfig,
+    arena: &Arena,
+    memory: &mut TailMemory,
+) -> Result<Opened, Fault> {
+    let path = dir.anchor(journal);
+    match std::fs::read(&path) {
+        Ok(bytes) if bytes.len() >= SLOT_BYTES => recover(dir, journal, config, arena, memory, &bytes).await,
+        Ok(_) => create(dir, journal, config, arena).await,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(dir, journal, config, arena).await,
+        Err(error) => Err(Fault::io("read", path.display().to_string(), 0, &error)),
+    }
+}
+
+async fn create(dir: &DataDir, journal: JournalId, config: StoreConfig, arena: &Arena) -> Result<Opened, Fault> {
+    let home = dir.journal(journal);
+    match file::mkdir(&home).await {
+        Err(fault) if fault.errno() != Some(libc::EEXIST) => return Err(fault),
+        _ => {}
+    }
+    let ring = make_ring_file(dir, journal, 0, arena).await?;
+    // The anchor is last: a journal without one was never used.
+    let anchor_file = File::open(dir.anchor(journal), DIRECT_NEW).await?;
+    file::sync_dir(&home).await?;
+    file::sync_dir(dir.path()).await?;
+    let (store, _) = Store::create(config, journal, dir.directory_id());
+    Ok(Opened { store, anchor_file, ring_files: BTreeMap::from([(0, ring)]) })
+}
+
+async fn recover(
+    dir: &DataDir,
+    journal: JournalId,
+    config: StoreConfig,
+    arena: &Arena,
+    memory: &mut TailMemory,
+    anchor: &[u8],
+) -> Result<Opened, Fault> {
+    let path = dir.anchor(journal);
+    let anchor = Anchor::decode(&path.display().to_string(), anchor, dir.directory_id(), journal)?;
+    let mut ring_files = BTreeMap::new();
+    for slot in 0..anchor.ring_files_count {
+        ring_files.insert(slot, File::open(dir.ring(journal, slot), DIRECT).await?);
+    }
+    let lengths: BTreeMap<FileId, u64> = dir.segment_files()?.into_iter().collect();
+    let mut recovery = Recovery::new(config, anchor, lengths.clone(), machine_now());
+    while let Some(need) = recovery.need() {
+        let bytes = read(dir, journal, &ring_files, arena, &need).await?;
+        recovery.supply(&bytes)?;
+        for restored in recovery.take_restored() {
+            memory.restore(restored.slot, restored.file, restored.position, &restored.bytes);
+        }
+    }
+    let (store, report) = recovery.finish();
+    tracing::info!(
+        journal = journal.0,
+        clean = report.was_clean,
+        frames = report.frames_count,
+        entries = report.entries_count,
+        partitions = store.partitions().count(),
+        "recovered"
+    );
+    for why in &report.images_refused {
+        tracing::warn!(journal = journal.0, %why, "an image was refused; the older one serves");
+    }
+    for (partition, why) in &report.damaged {
+        tracing::error!(%partition, %why, "a partition failed closed");
+    }
+    let unused: Vec<_> = store.unused(lengths.keys().copied()).collect();
+    for id in unused {
+        file::unlink(&dir.segment(id)).await?;
+    }
+    let anchor_file = File::open(path, DIRECT).await?;
+    Ok(Opened { store, anchor_file, ring_files })
+}
+
+async fn read(
+    dir: &DataDir,
+    journal: JournalId,
+    ring_files: &BTreeMap<u32, File>,
+    arena: &Arena,
+    need: &Need,
+) -> Result<Vec<u8>, Fault> {
+    match need {
+        // An image that cannot be read is judged as a damaged one.
+        Need::Image { id } => Ok(std::fs::read(dir.image(journal, *id)).unwrap_or_default()),
+        Need::Ring(read) => {
+            let file = ring_files.get(&read.slot).ok_or(Fault::Corrupt {
+                file: dir.ring(journal, read.slot).display().to_string(),
+                position: 0,
+                what: "a file of the ring is missing",
+            })?;
+            let mut bytes = read_stretch(file, arena, read.position, u64::from(read.length)).await?;
+            bytes.resize(read.length as usize, 0);
+            Ok(bytes)
+        }
+        Need::Segment { file, position, length } => {
+            let opened = match File::open(dir.segment(*file), DIRECT).await {
+                Err(fault) if fault.errno() == Some(libc::ENOENT) => return Ok(Vec::new()),
+                opened => opened?,
+            };
+            read_stretch(&opened, arena, *position, *length).await
+        }
+    }
+}
+
+/// Reads what there is of a stretch, in steps.
+async fn read_stretch(file: &File, arena: &Arena, position: u64, length: u64) -> Result<Vec<u8>, Fault> {
+    const STEP_BYTES: u64 = 1 << 20;
+    let (from, to) = (block_floor(position), block_ceil(position + length));
+    let mut bytes = Vec::new();
+    let mut at = from;
+    while at < to {
+        let step = (to - at).min(STEP_BYTES) as usize;
+        let lease =
+            arena.try_alloc(step.max(BLOCK_BYTES as usize)).ok_or(Fault::NoSpace { what: "a recovery buffer" })?;
+        let (lease, read) = file.read_at(lease, at, step).await?;
+        bytes.extend_from_slice(lease.get(..read).unwrap_or_default());
+        at += step as u64;
+        if read < step {
+            break;
+        }
+    }
+    let head = (position - from) as usize;
+    bytes.drain(..head.min(bytes.len()));
+    bytes.truncate(length as usize);
+    Ok(bytes)
+}

@@ -1,0 +1,169 @@
+//! The bytes of the tails: chunks of the arena under the tail cache's numbers, laid out as the segments' files are.
+//!
+//! Owns every byte that is not in its segment's file yet, and what readers near the tail still want. Never decides what is
+//! evicted (`tail_cache` does); never frees a byte that a slice still refers to.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::arena::{Arena, Lease, Slice, Tail};
+use crate::tail_cache::{Piece, Placed, Source, TailCache};
+use crate::units::{ChunkId, FileId, Slot, block_ceil};
+
+/// What the arena keeps free for chunks that must not fail once a batch was placed.
+const RESERVE_BYTES: u64 = 16 << 20;
+
+/// A stretch of a segment as a reader finds it.
+pub(super) enum Found {
+    Memory(Slice),
+    Disk { position: u64, length: u64 },
+}
+
+pub(super) struct TailMemory {
+    arena: Arena,
+    cache: TailCache,
+    chunks: HashMap<ChunkId, Tail>,
+    /// Where each slot's last bytes were put.
+    ends: HashMap<Slot, (FileId, u64)>,
+}
+
+impl TailMemory {
+    pub(super) fn new(arena: Arena, limit_bytes: u64) -> TailMemory {
+        TailMemory { arena, cache: TailCache::new(limit_bytes), chunks: HashMap::new(), ends: HashMap::new() }
+    }
+
+    /// Bytes held, cached or not yet drained.
+    pub(super) fn bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// Whether a batch of `bytes` surely finds memory; evicts what it can.
+    pub(super) fn admits(&mut self, bytes: u64) -> bool {
+        self.evict();
+        let usage = self.arena.usage();
+        usage.in_use_bytes as u64 + bytes + RESERVE_BYTES <= usage.limit_bytes as u64
+    }
+
+    /// Copies a batch behind the slot's tail, to stay until its frame is encoded (`framed`) whatever is drained before.
+    pub(super) fn put_for_frame(&mut self, slot: Slot, file: FileId, position: u64, bytes: &[u8]) {
+        self.put(slot, file, position, bytes);
+        for piece in self.pieces(slot, file, position..position + bytes.len() as u64) {
+            self.cache.pin(piece.chunk);
+        }
+    }
+
+    /// The frame holds these bytes now.
+    pub(super) fn framed(&mut self, slot: Slot, file: FileId, range: Range<u64>) {
+        for piece in self.pieces(slot, file, range) {
+            let freed = self.cache.unpin(piece.chunk);
+            freed.and_then(|id| self.chunks.remove(&id));
+        }
+    }
+
+    fn pieces(&self, slot: Slot, file: FileId, range: Range<u64>) -> Vec<Piece> {
+        self.cache.pieces(slot, file, range).expect("what is not drained is in memory")
+    }
+
+    /// Copies a batch behind the slot's tail.
+    pub(super) fn put(&mut self, slot: Slot, file: FileId, position: u64, bytes: &[u8]) {
+        self.pad(slot, file, position);
+        let length = u32::try_from(bytes.len()).expect("a batch is far below 4 GiB");
+        let mut rest = bytes;
+        for Placed { piece, allocate_bytes } in self.cache.place(slot, file, position, length, false) {
+            if let Some(capacity) = allocate_bytes {
+                let lease = self.arena.try_alloc(capacity as usize).expect("the arena keeps a reserve for chunks");
+                self.chunks.insert(piece.chunk, lease.into_tail(0));
+            }
+            let (now, later) = rest.split_at(piece.length as usize);
+            self.chunk_mut(piece.chunk).append(now);
+            rest = later;
+        }
+        self.ends.insert(slot, (file, position + bytes.len() as u64));
+    }
+
+    /// Makes a batch's own block a chunk. Its bytes begin the block; the rest of its last 4 KiB is zeroed.
+    pub(super) fn adopt(&mut self, slot: Slot, file: FileId, position: u64, mut lease: Lease, length: usize) {
+        self.pad(slot, file, position);
+        let whole = block_ceil(length as u64) as usize;
+        lease.get_mut(length..whole).expect("a block holds whole 4 KiB").fill(0);
+        let padded = u32::try_from(whole).expect("a batch is far below 4 GiB");
+        let placed = self.cache.place(slot, file, position, padded, true);
+        let chunk = placed.first().expect("an adopted run is one chunk").piece.chunk;
+        self.chunks.insert(chunk, lease.into_tail(whole));
+        self.ends.insert(slot, (file, position + whole as u64));
+    }
+
+    /// Puts recovered bytes in place: what is there already is skipped.
+    pub(super) fn restore(&mut self, slot: Slot, file: FileId, position: u64, bytes: &[u8]) {
+        let end = self.ends.get(&slot).filter(|(held, _)| *held == file).map_or(position, |(_, end)| *end);
+        let skip = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
+        if let Some(rest) = bytes.get(skip..).filter(|rest| !rest.is_empty()) {
+            self.put(slot, file, position.max(end), rest);
+        }
+    }
+
+    /// Zeroes the rest of the slot's last block, if what comes next does not continue it.
+    fn pad(&mut self, slot: Slot, file: FileId, position: u64) {
+        let Some((held, end)) = self.ends.get(&slot).copied() else { return };
+        if (held, end) == (file, position) {
+            return;
+        }
+        if let Some(piece) = self.cache.pad(slot, held) {
+            let chunk = self.chunk_mut(piece.chunk);
+            chunk.spare_mut().get_mut(..piece.length as usize).expect("padding lies in its chunk").fill(0);
+            chunk.advance(piece.length as usize);
+        }
+    }
+
+    fn chunk_mut(&mut self, id: ChunkId) -> &mut Tail {
+        self.chunks.get_mut(&id).expect("the cache knows the chunks that there are")
+    }
+
+    fn slice(&self, piece: Piece) -> Slice {
+        let chunk = self.chunks.get(&piece.chunk).expect("the cache knows the chunks that there are");
+        let at = piece.at as usize;
+        chunk.slice(at..at + piece.length as usize)
+    }
+
+    /// A stretch of a segment, in order, from memory where it is there.
+    pub(super) fn find(&self, slot: Slot, file: FileId, range: Range<u64>) -> Vec<Found> {
+        let sources = self.cache.sources(slot, file, range).into_iter();
+        let found = |source| match source {
+            Source::Memory(piece) => Found::Memory(self.slice(piece)),
+            Source::Disk { position, length } => Found::Disk { position, length },
+        };
+        sources.map(found).collect()
+    }
+
+    /// Slices of a stretch that is not drained, and hence wholly in memory.
+    pub(super) fn slices(&self, slot: Slot, file: FileId, range: Range<u64>) -> Vec<Slice> {
+        self.pieces(slot, file, range).into_iter().map(|piece| self.slice(piece)).collect()
+    }
+
+    /// Copies what there is of a stretch that is not drained.
+    pub(super) fn copy(&self, slot: Slot, file: FileId, range: Range<u64>, mut out: impl FnMut(&[u8])) {
+        for slice in self.slices(slot, file, range) {
+            out(&slice);
+        }
+    }
+
+    pub(super) fn drained(&mut self, slot: Slot, file: FileId, position: u64) {
+        self.cache.drained(slot, file, position);
+        self.evict();
+    }
+
+    pub(super) fn forget(&mut self, slot: Slot, file: FileId) {
+        for id in self.cache.drop_file(slot, file) {
+            self.chunks.remove(&id);
+        }
+        if self.ends.get(&slot).is_some_and(|(held, _)| *held == file) {
+            self.ends.remove(&slot);
+        }
+    }
+
+    fn evict(&mut self) {
+        for id in self.cache.evict() {
+            self.chunks.remove(&id);
+        }
+    }
+}
