@@ -112,7 +112,7 @@ impl Shard {
             }
             Effect::Drained { slot, file, position } => self.0.memory.borrow_mut().drained(slot, file, position),
             Effect::WriteSegment { op, slot, file, position, length, durable } => {
-                let slices = self.0.memory.borrow().slices(slot, file, position..position + length);
+                let slices = self.0.memory.borrow_mut().blocks(slot, file, position..position + length);
                 let pieces = slices.into_iter().map(Piece::from).collect();
                 self.run(op, async move |shard| {
                     let opened = shard.0.performer.segment(file).await?;

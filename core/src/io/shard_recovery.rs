@@ -65,7 +65,10 @@ async fn recover(
     let anchor = Anchor::decode(&path.display().to_string(), anchor, dir.directory_id(), journal)?;
     let mut ring_files = BTreeMap::new();
     for slot in 0..anchor.ring_files_count {
-        ring_files.insert(slot, File::open(dir.ring(journal, slot), DIRECT).await?);
+        let file = File::open(dir.ring(journal, slot), DIRECT).await?;
+        // What replay will take for durable must be.
+        file.fdatasync().await?;
+        ring_files.insert(slot, file);
     }
     let lengths: BTreeMap<FileId, u64> = dir.segment_files()?.into_iter().collect();
     let mut recovery = Recovery::new(config, anchor, lengths.clone(), machine_now());

@@ -135,8 +135,17 @@ impl TailMemory {
         sources.map(found).collect()
     }
 
+    /// Whole blocks that are to be drained. The last one is padded here if nothing was put behind it yet: recovery finds
+    /// closed stretches without what closed them.
+    pub(super) fn blocks(&mut self, slot: Slot, file: FileId, range: Range<u64>) -> Vec<Slice> {
+        if self.ends.get(&slot).is_some_and(|(held, end)| *held == file && *end < range.end) {
+            self.pad(slot, file, range.end);
+        }
+        self.slices(slot, file, range)
+    }
+
     /// Slices of a stretch that is not drained, and hence wholly in memory.
-    pub(super) fn slices(&self, slot: Slot, file: FileId, range: Range<u64>) -> Vec<Slice> {
+    fn slices(&self, slot: Slot, file: FileId, range: Range<u64>) -> Vec<Slice> {
         self.pieces(slot, file, range).into_iter().map(|piece| self.slice(piece)).collect()
     }
 

@@ -172,6 +172,8 @@ impl Files {
         if let Some(last) = segment.unwritten.back_mut() {
             last.end = block_ceil(last.end).min(range.start);
         }
+        // A stretch that was closed without bytes would hold back the low mark.
+        segment.unwritten.retain(|range| !range.is_empty());
         segment.unwritten.push_back(whole.end..whole.end);
         self.unwritten_bytes += segment.unwritten_bytes() - before;
         segment.references.push(whole.clone());
