@@ -8,6 +8,7 @@ use watershed_core::checksum::crc32c;
 use watershed_core::error::Refusal;
 use watershed_core::io::data_dir::{DataDir, Identity};
 use watershed_core::io::executor::{self, ExecutorConfig};
+use watershed_core::io::reshard::reshard;
 use watershed_core::io::shard::{Incoming, Shard, ShardConfig, Until};
 use watershed_core::partition::LogSettings;
 use watershed_core::store::StoreConfig;
@@ -166,4 +167,29 @@ fn look_ups_by_timestamp_find_the_batch() {
         let newest = shard.batch_of_max_timestamp(KEY).await.unwrap().unwrap();
         assert_eq!(BatchHeader::parse(&newest).unwrap().base_offset, 39);
     });
+}
+
+#[test]
+fn another_number_of_shards_takes_everything_over() {
+    let path = fresh_dir("shard_reshard");
+    on_shard(&path, |shard| async move {
+        shard.durable(shard.assign(KEY, settings())).await;
+        append_all(&shard, sizes(60), 0).await;
+    });
+    for shards in [3, 2, 1] {
+        let dir = reshard(open_dir(&path), shards, config()).unwrap();
+        assert_eq!(dir.journals().len(), usize::from(shards));
+        executor::run(ExecutorConfig::default(), move || async move {
+            let mut owners = 0;
+            for id in 0..shards {
+                let shard = Shard::open(&dir, ShardId(id), config()).await.unwrap();
+                if shard.partitions().contains(&KEY) {
+                    owners += 1;
+                    check_all(&shard, 0, sizes(60)).await;
+                }
+            }
+            assert_eq!(owners, 1);
+        })
+        .unwrap();
+    }
 }

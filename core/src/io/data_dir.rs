@@ -1,18 +1,19 @@
 //! A data directory: its identity, its layout of journals, and where each file lies.
 //!
-//! `superblock` names the directory and its journals; `journal-N/` holds a journal's anchor, ring and images; `segments/` the
-//! segment files of all. Refuses what is not ours, newer, or a directory that holds something else, and changes nothing then.
+//! The names below it are those of `paths`. Refuses what is not ours, newer, or a directory that holds something else, and changes nothing then.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::Fault;
+use crate::paths;
 use crate::superblock::Superblock;
 use crate::units::{FileId, JournalId};
 
-const SUPERBLOCK: &str = "superblock";
-const SEGMENTS: &str = "segments";
+/// Directories that a data directory has, beside those of its journals.
+const DIRECTORIES: [&str; 3] = [paths::SEGMENTS, paths::IMAGES, JOURNALS];
+const JOURNALS: &str = "journals";
 
 /// A data directory that was opened: who it is and where its parts lie. Locking it is the caller's business.
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ impl DataDir {
     /// Opens the directory, or makes a new one of an empty or missing path.
     pub fn open(path: &Path, shards: u16, fresh: Identity) -> Result<DataDir, Fault> {
         fs::create_dir_all(path).map_err(|error| failed("create", path, &error))?;
-        let superblock = path.join(SUPERBLOCK);
+        let superblock = path.join(paths::SUPERBLOCK);
         match fs::read(&superblock) {
             Ok(bytes) => DataDir::known(path, &bytes, fresh.node_id),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => DataDir::make(path, shards, fresh),
@@ -43,14 +44,14 @@ impl DataDir {
 
     /// Opens a directory that must be there, without a claim on its node.
     pub fn inspect(path: &Path) -> Result<DataDir, Fault> {
-        let file = path.join(SUPERBLOCK);
+        let file = path.join(paths::SUPERBLOCK);
         let bytes = fs::read(&file).map_err(|error| failed("read", &file, &error))?;
         let superblock = Superblock::decode(&file.display().to_string(), &bytes)?;
         Ok(DataDir { path: path.to_owned(), superblock })
     }
 
     fn known(path: &Path, bytes: &[u8], node_id: i32) -> Result<DataDir, Fault> {
-        let superblock = Superblock::decode(&path.join(SUPERBLOCK).display().to_string(), bytes)?;
+        let superblock = Superblock::decode(&path.join(paths::SUPERBLOCK).display().to_string(), bytes)?;
         let cluster_id = superblock.cluster_id.clone();
         superblock.check_owner(&cluster_id, node_id)?;
         Ok(DataDir { path: path.to_owned(), superblock })
@@ -79,8 +80,10 @@ impl DataDir {
                 clean: false,
             },
         };
-        let segments = directory.segments();
-        fs::create_dir_all(&segments).map_err(|error| failed("create", &segments, &error))?;
+        for name in DIRECTORIES {
+            let made = path.join(name);
+            fs::create_dir_all(&made).map_err(|error| failed("create", &made, &error))?;
+        }
         directory.write_superblock()?;
         Ok(directory)
     }
@@ -95,7 +98,7 @@ impl DataDir {
     fn write_superblock(&mut self) -> Result<(), Fault> {
         self.superblock.generation += 1;
         let (slot, bytes) = self.superblock.encode();
-        let file = self.path.join(SUPERBLOCK);
+        let file = self.path.join(paths::SUPERBLOCK);
         let write = || {
             let mut opened = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&file)?;
             std::io::Seek::seek(&mut opened, std::io::SeekFrom::Start(slot as u64 * bytes.len() as u64))?;
@@ -128,31 +131,35 @@ impl DataDir {
     }
 
     pub fn journal(&self, journal: JournalId) -> PathBuf {
-        self.path.join(format!("journal-{}", journal.0))
+        self.path.join(paths::journal(journal))
     }
 
     pub fn anchor(&self, journal: JournalId) -> PathBuf {
-        self.journal(journal).join("anchor")
+        self.path.join(paths::anchor(journal))
     }
 
     pub fn ring(&self, journal: JournalId, slot: u32) -> PathBuf {
-        self.journal(journal).join(format!("ring-{slot}"))
+        self.path.join(paths::ring(journal, slot))
+    }
+
+    pub fn images(&self) -> PathBuf {
+        self.path.join(paths::IMAGES)
     }
 
     pub fn image(&self, journal: JournalId, image: u64) -> PathBuf {
-        self.journal(journal).join(format!("image-{image}"))
+        self.path.join(paths::image(journal, image))
     }
 
     pub fn image_in_progress(&self, journal: JournalId, image: u64) -> PathBuf {
-        self.journal(journal).join(format!("image-{image}.new"))
+        self.path.join(paths::image_temporary(journal, image))
     }
 
     pub fn segments(&self) -> PathBuf {
-        self.path.join(SEGMENTS)
+        self.path.join(paths::SEGMENTS)
     }
 
     pub fn segment(&self, file: FileId) -> PathBuf {
-        self.segments().join(format!("{:016x}", file.0))
+        self.path.join(paths::segment(file))
     }
 
     /// Every segment file that exists, with its length.
@@ -172,7 +179,7 @@ impl DataDir {
 
 /// Names that an interrupted first start, or whoever locks the directory, may have left.
 fn is_ours(name: &str) -> bool {
-    name == SEGMENTS || name == "lost+found" || name.starts_with("lock") || name.starts_with(".lock")
+    DIRECTORIES.contains(&name) || name == "lost+found" || name.starts_with("lock") || name.starts_with(".lock")
 }
 
 fn failed(operation: &'static str, path: &Path, error: &std::io::Error) -> Fault {

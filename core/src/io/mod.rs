@@ -15,6 +15,7 @@ pub mod notify;
 mod ops;
 mod park;
 pub mod probe;
+pub mod reshard;
 pub mod ring;
 pub mod shard;
 mod shard_effects;

@@ -94,10 +94,6 @@ impl Performer {
     fn ring_file(&self, slot: u32) -> File {
         self.ring.borrow().get(&slot).cloned().expect("frames go to files that are open")
     }
-
-    fn images(&self) -> std::path::PathBuf {
-        self.dir.journal(self.journal)
-    }
 }
 
 impl Shard {
@@ -155,7 +151,7 @@ impl Shard {
                 file::rename(&from, &performer.dir.image(performer.journal, image)).await
             }),
             Effect::SyncImages { op } => {
-                self.run(op, async move |shard| file::sync_dir(&shard.0.performer.images()).await);
+                self.run(op, async move |shard| file::sync_dir(&shard.0.performer.dir.images()).await);
             }
             Effect::WriteAnchor { op, slot, bytes } => {
                 self.run(op, async move |shard| shard.write_anchor(slot, &bytes).await);

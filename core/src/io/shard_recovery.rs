@@ -48,6 +48,9 @@ async fn create(dir: &DataDir, journal: JournalId, config: StoreConfig, arena: &
     // The anchor is last: a journal without one was never used.
     let anchor_file = File::open(dir.anchor(journal), DIRECT_NEW).await?;
     file::sync_dir(&home).await?;
+    if let Some(journals) = home.parent() {
+        file::sync_dir(journals).await?;
+    }
     file::sync_dir(dir.path()).await?;
     let (store, _) = Store::create(config, journal, dir.directory_id());
     Ok(Opened { store, anchor_file, ring_files: BTreeMap::from([(0, ring)]) })

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::arena::{Arena, Lease, Slice, Tail};
 use crate::tail_cache::{Piece, Placed, Source, TailCache};
-use crate::units::{ChunkId, FileId, Slot, block_ceil};
+use crate::units::{BLOCK_BYTES, ChunkId, FileId, Slot, block_ceil};
 
 /// What the arena keeps free for chunks that must not fail once a batch was placed.
 const RESERVE_BYTES: u64 = 16 << 20;
@@ -149,10 +149,16 @@ impl TailMemory {
         self.pieces(slot, file, range).into_iter().map(|piece| self.slice(piece)).collect()
     }
 
-    /// Copies what there is of a stretch that is not drained.
+    /// Copies a stretch that is not drained; zeroes where its last block was not padded yet.
     pub(super) fn copy(&self, slot: Slot, file: FileId, range: Range<u64>, mut out: impl FnMut(&[u8])) {
-        for slice in self.slices(slot, file, range) {
-            out(&slice);
+        for found in self.find(slot, file, range) {
+            match found {
+                Found::Memory(slice) => out(&slice),
+                Found::Disk { length, .. } => {
+                    let zeroes = [0; BLOCK_BYTES as usize];
+                    out(zeroes.get(..length as usize).expect("only padding is not in memory"));
+                }
+            }
         }
     }
 

@@ -180,7 +180,7 @@ impl Store {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let keys: Vec<_> = self.keys.range((from, Bound::Unbounded)).map(|(key, _)| *key).collect();
         for key in keys.iter().take(SLICE_PARTITIONS_COUNT) {
-            if let Some(record) = self.record(*key, &mut copy) {
+            if let Some(record) = self.record(*key, BLOCK_BYTES, &mut copy) {
                 writer.partition(&record);
             }
             after = Some(*key);
@@ -192,9 +192,17 @@ impl Store {
         }
     }
 
+    /// Every partition with all its bytes that are in no file: what another journal may begin with.
+    pub fn export(&self, mut copy: impl FnMut(Slot, FileId, Range<u64>, &mut Vec<u8>)) -> Vec<PartitionRecord> {
+        let records = self.keys.keys().filter_map(|key| self.record(*key, u64::MAX, &mut copy));
+        records.map(|record| PartitionRecord { applied_stamp: 0, ..record }).collect()
+    }
+
+    /// A partition's state, with at most `tail_bytes_max` of the bytes of each file that are not in it.
     fn record(
         &self,
         key: TopicPartition,
+        tail_bytes_max: u64,
         copy: &mut impl FnMut(Slot, FileId, Range<u64>, &mut Vec<u8>),
     ) -> Option<PartitionRecord> {
         let slot = self.slot(key)?;
@@ -202,15 +210,21 @@ impl Store {
         let mut open = Vec::new();
         let mut tails = Vec::new();
         for segment in tenant.partition.segments().iter() {
-            let ranges = self.files.open_ranges(segment.file);
-            if let Some(lowest) = ranges.first() {
-                let range = lowest.start..lowest.end.min(lowest.start + BLOCK_BYTES);
-                let mut bytes = Vec::with_capacity(BLOCK_BYTES as usize);
-                copy(slot, segment.file, range.clone(), &mut bytes);
-                tails.push(TailRecord { file: segment.file.0, position: range.start, bytes });
+            let file = segment.file;
+            let mut rest = tail_bytes_max;
+            for range in self.files.open_ranges(file) {
+                open.push(OpenRange { file: file.0, start: range.start, end: range.end });
+                let taken = range.start..range.end.min(range.start.saturating_add(rest));
+                rest -= taken.end - taken.start;
+                if !taken.is_empty() {
+                    let mut bytes = Vec::new();
+                    copy(slot, file, taken.clone(), &mut bytes);
+                    tails.push(TailRecord { file: file.0, position: taken.start, bytes });
+                }
+                if tail_bytes_max < u64::MAX {
+                    rest = 0;
+                }
             }
-            let file = segment.file.0;
-            open.extend(ranges.into_iter().map(|range| OpenRange { file, start: range.start, end: range.end }));
         }
         let applied_stamp = self.journal.last_stamp().0;
         Some(PartitionRecord {
