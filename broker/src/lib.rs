@@ -9,6 +9,8 @@ pub mod wire;
 #[cfg(feature = "server")]
 pub mod admin;
 #[cfg(feature = "server")]
+mod api;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod cpu_lock;
@@ -16,5 +18,7 @@ pub mod cpu_lock;
 pub mod directory_lock;
 #[cfg(feature = "server")]
 pub mod lifecycle;
+#[cfg(feature = "server")]
+pub mod server;
 #[cfg(feature = "server")]
 pub mod settings;

@@ -11,6 +11,7 @@ use crate::admin::{self, AdminState};
 use crate::cpu_lock::{CpuLocks, runtime_directory};
 use crate::directory_lock::DirectoryLock;
 use crate::lifecycle::{Hooks, Readiness, Shutdown};
+use crate::server;
 use crate::settings::{Cores, Machine, Settings};
 
 const STARTING: &str = "starting";
@@ -61,6 +62,6 @@ fn hooks(shutdown: Shutdown, readiness: Readiness, state: AdminState, report: Re
     }
 }
 
-fn serve(_settings: Settings, _hooks: Hooks) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Internal, "this build has no server yet: it cannot serve Kafka clients"))
+fn serve(settings: Settings, hooks: Hooks) -> Result<(), Failure> {
+    server::run(settings, hooks).map_err(Failure::from)
 }

@@ -251,7 +251,9 @@ impl Shard {
     /// Waits until a batch of any size would be admitted. Call it before a produce is put in order.
     pub async fn room(&self) {
         poll_fn(|context| {
-            let admits = self.0.memory.borrow_mut().admits(u64::from(crate::limits::BATCH_BYTES_MAX));
+            // A small arena never has room for the largest batch.
+            let bytes = u64::from(crate::limits::BATCH_BYTES_MAX).min(self.0.arena.usage().limit_bytes as u64 / 8);
+            let admits = self.0.memory.borrow_mut().admits(bytes);
             if admits && self.0.store.borrow().has_room() {
                 return Poll::Ready(());
             }

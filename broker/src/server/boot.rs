@@ -1,0 +1,129 @@
+//! Boot: from recovered shards to one that serves. Shard 0 leads; the others wait for what it sends.
+//!
+//! The catalog comes from the metadata log, the owners from what every shard's journals hold. A partition that no shard
+//! holds is given an owner; one that the catalog does not name is a stray, kept and warned of, never deleted.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use watershed_core::error::Fault;
+use watershed_core::io::data_dir::DataDir;
+use watershed_core::owners::Owners;
+use watershed_core::units::{ShardId, TopicPartition};
+
+use crate::catalog;
+use crate::catalog::{BrokerEndpoint, Catalog, Controller, Format, MetadataRecord, RegisterBroker, Request};
+use crate::configs::BrokerProperties;
+use crate::settings::HostPort;
+
+use super::calls::{Call, Reply};
+use super::metadata::{self, Host};
+use super::node::{Cluster, Node};
+use super::random;
+
+/// Kafka's number of the plaintext protocol.
+const PLAINTEXT: i16 = 0;
+
+/// What every shard begins with.
+pub(crate) struct Beginning {
+    pub(crate) cluster: Cluster,
+    pub(crate) records: Vec<MetadataRecord>,
+    pub(crate) owners: Vec<(TopicPartition, ShardId)>,
+}
+
+/// Who this broker is, before it is registered.
+pub(crate) struct Identity {
+    pub(crate) node_id: i32,
+    pub(crate) advertised: HostPort,
+    pub(crate) properties: BrokerProperties,
+}
+
+/// Leads the start on shard 0; gives warnings for the operator.
+pub(crate) async fn lead(node: &Rc<Node>, data_dir: &DataDir, identity: Identity) -> Result<Vec<String>, Fault> {
+    let assigned = node.shard.assign(metadata::LOG, metadata::log_settings());
+    node.shard.durable(assigned).await;
+    let catalog = metadata::load(&node.shard).await?;
+    let mut controller = Controller::new(catalog, identity.node_id, identity.properties.clone());
+    let broker_epoch = register(node, data_dir, &identity, &mut controller).await?;
+    let mut owners = held(node).await?;
+    let (places, strays) = sort_out(controller.image(), &mut owners);
+    let begin = Arc::new(Beginning {
+        cluster: Cluster {
+            cluster_id: data_dir.cluster_id().to_owned(),
+            node_id: identity.node_id,
+            host: identity.advertised.host,
+            port: identity.advertised.port,
+            properties: identity.properties,
+            broker_epoch,
+        },
+        records: controller.image().snapshot(),
+        owners: places,
+    });
+    for shard in node.peers.all() {
+        node.call(shard, Call::Begin(Arc::clone(&begin))).await;
+    }
+    assert!(node.host.set(Host::new(controller, owners)).is_ok(), "a start is led once");
+    Ok(strays)
+}
+
+/// Formats a new catalog and registers this start. Nobody else has the catalog yet, so it is written and nothing more.
+async fn register(
+    node: &Node,
+    data_dir: &DataDir,
+    identity: &Identity,
+    controller: &mut Controller,
+) -> Result<i64, Fault> {
+    write(node, controller, Request::Format(Format::default())).await;
+    let state = node.shard.state(metadata::LOG);
+    let broker_epoch = state.map_err(|refusal| Fault::Refused(format!("{refusal:?}")))?.log_end;
+    let registration = RegisterBroker {
+        broker_id: identity.node_id,
+        incarnation_id: random::uuid(),
+        broker_epoch,
+        end_points: vec![BrokerEndpoint {
+            name: "PLAINTEXT".to_owned(),
+            host: identity.advertised.host.clone(),
+            port: identity.advertised.port,
+            security_protocol: PLAINTEXT,
+        }],
+        rack: None,
+        log_dirs: vec![data_dir.directory_id()],
+    };
+    match write(node, controller, Request::RegisterBroker(registration)).await {
+        catalog::Reply::Registered(Err(rejection)) => Err(Fault::Refused(rejection.message)),
+        _ => Ok(broker_epoch),
+    }
+}
+
+async fn write(node: &Node, controller: &mut Controller, request: Request) -> catalog::Reply {
+    let (records, reply) = controller.submit(request, &[]);
+    if !records.is_empty() {
+        let stamp = metadata::append(&node.shard, &records);
+        node.shard.durable(stamp).await;
+    }
+    reply
+}
+
+/// The union of what all shards hold.
+async fn held(node: &Rc<Node>) -> Result<Owners, Fault> {
+    let mut held: Vec<(ShardId, TopicPartition)> = Vec::new();
+    for shard in node.peers.all() {
+        if let Reply::Held(partitions) = node.call(shard, Call::Held).await {
+            held.extend(partitions.into_iter().map(|at| (shard, at)));
+        }
+    }
+    Owners::build(node.peers.shard_count(), held).map_err(|conflict| Fault::Refused(conflict.to_string()))
+}
+
+/// The owner of every partition of the catalog, and a warning for each that the catalog does not name.
+fn sort_out(catalog: &Catalog, owners: &mut Owners) -> (Vec<(TopicPartition, ShardId)>, Vec<String>) {
+    let named: BTreeSet<TopicPartition> = catalog.topics().flat_map(|topic| topic.places()).collect();
+    let known: BTreeSet<TopicPartition> = named.iter().copied().chain([metadata::LOG]).collect();
+    let strays = owners.strays(&known);
+    let warn = |(at, shard): &(TopicPartition, ShardId)| {
+        format!("shard {} keeps {at}, which no topic names: a stray, left as it is", shard.0)
+    };
+    let places = named.into_iter().map(|at| (at, owners.assign(at))).collect();
+    (places, strays.iter().map(warn).collect())
+}

@@ -1,0 +1,128 @@
+//! Dispatch: from a frame to the handler of its API.
+//!
+//! What cannot be read ends the connection, as in Kafka; only an unknown version of ApiVersions is answered. A body is
+//! decoded before this returns, so the frame may be reused as soon as the work is started.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use crate::api;
+use crate::wire::apis::{Api, Unsupported};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::header::{self, HeaderError};
+use crate::wire::message::Message;
+
+use super::bell::Local;
+use super::connection::{Answer, Connection, End};
+use super::envelope::Envelope;
+use super::frame::Frame;
+use super::response::Response;
+
+/// What the header of a frame says.
+pub(crate) enum Opened {
+    Request(Envelope),
+    /// It needs no handler.
+    Answered(Response),
+}
+
+/// Work that was started: `None` if nothing is to be said.
+pub(crate) type Work = Local<Option<Answer>>;
+
+/// Reads the header.
+pub(crate) fn open(connection: &Connection, frame: &[u8]) -> Result<Opened, End> {
+    match header::parse(frame) {
+        Ok(header) => Ok(Opened::Request(Envelope::of(&header, connection.node.now_us()))),
+        Err(HeaderError::Unsupported { why: Unsupported::Version { api: Api::ApiVersions, .. }, correlation_id }) => {
+            Ok(Opened::Answered(Response {
+                pieces: vec![api::api_versions::unsupported_version(correlation_id).into()],
+                failed: true,
+            }))
+        }
+        Err(error) => Err(End::Refused(error.to_string())),
+    }
+}
+
+/// Starts the request. When this returns, every part of it is enqueued where its order matters.
+pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, frame: Frame<'_>) -> Result<Work, End> {
+    match envelope.api {
+        Api::Produce => api::produce::start(connection, envelope, frame).await,
+        Api::Fetch => api::fetch::start(connection, envelope, &frame),
+        _ => start_plain(connection, envelope, &frame),
+    }
+}
+
+/// The APIs whose messages are generated.
+fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'_>) -> Result<Work, End> {
+    let node = Rc::clone(&connection.node);
+    let request = envelope.clone();
+    match envelope.api {
+        Api::Produce | Api::Fetch => unreachable!("these have parsers of their own"),
+        Api::ApiVersions => plain(envelope, frame, {
+            let connection = Rc::clone(connection);
+            async move |body| api::api_versions::handle(&connection, &request, &body)
+        }),
+        Api::Metadata => plain(envelope, frame, async move |body| api::metadata::handle(&node, &request, body).await),
+        Api::ListOffsets => {
+            plain(envelope, frame, async move |body| api::list_offsets::handle(&node, &request, body).await)
+        }
+        Api::FindCoordinator => plain(envelope, frame, async move |body| api::find_coordinator::handle(&request, body)),
+        Api::CreateTopics => plain(envelope, frame, async move |body| api::create_topics::handle(&node, body).await),
+        Api::DeleteTopics => {
+            plain(envelope, frame, async move |body| api::delete_topics::handle(&node, &request, body).await)
+        }
+        Api::DeleteRecords => plain(envelope, frame, async move |body| api::delete_records::handle(&node, body).await),
+        Api::InitProducerId => {
+            plain(envelope, frame, async move |body| api::init_producer_id::handle(&node, body).await)
+        }
+        Api::OffsetForLeaderEpoch => {
+            plain(envelope, frame, async move |body| api::offset_for_leader_epoch::handle(&node, body).await)
+        }
+        Api::DescribeConfigs => plain(envelope, frame, async move |body| api::describe_configs::handle(&node, body)),
+        Api::CreatePartitions => {
+            plain(envelope, frame, async move |body| api::create_partitions::handle(&node, body).await)
+        }
+        Api::IncrementalAlterConfigs => {
+            plain(envelope, frame, async move |body| api::incremental_alter_configs::handle(&node, body).await)
+        }
+        Api::DescribeCluster => plain(envelope, frame, async move |body| api::describe_cluster::handle(&node, &body)),
+        Api::DescribeTopicPartitions => {
+            plain(envelope, frame, async move |body| api::describe_topic_partitions::handle(&node, body))
+        }
+    }
+}
+
+/// A response that can say whether some part of it is an error.
+pub(crate) trait Outcome {
+    fn has_error(&self) -> bool;
+}
+
+/// Decodes the body now and runs the handler later.
+fn plain<Q, A, F>(envelope: &Envelope, frame: &[u8], handler: impl FnOnce(Q) -> F + 'static) -> Result<Work, End>
+where
+    Q: Message + 'static,
+    A: Message + Outcome + 'static,
+    F: Future<Output = A> + 'static,
+{
+    let (envelope, body) = (envelope.clone(), decode::<Q>(envelope, frame)?);
+    Ok(Box::pin(async move {
+        let body = handler(body).await;
+        let failed = body.has_error();
+        Some(Answer::Send(Response::of(&envelope, &body, failed)))
+    }))
+}
+
+fn decode<Q: Message>(envelope: &Envelope, frame: &[u8]) -> Result<Q, End> {
+    let body = frame.get(envelope.body_at..).unwrap_or_default();
+    Q::from_bytes(body, envelope.version).map_err(|error| malformed(envelope, &error.to_string()))
+}
+
+/// The end of a connection whose request cannot be read.
+pub(crate) fn malformed(envelope: &Envelope, what: &str) -> End {
+    let (api, version) = (envelope.api, envelope.version);
+    End::Refused(format!("{api:?} version {version} is malformed: {what}"))
+}
+
+/// Whether one of these codes is an error.
+pub(crate) fn any_error(codes: impl IntoIterator<Item = i16>) -> bool {
+    codes.into_iter().any(|code| code != ErrorCode::None.code())
+}

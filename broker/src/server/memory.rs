@@ -1,0 +1,84 @@
+//! Memory: the waiting line in front of a shard's budget. First come, first served, on one core.
+//!
+//! A request is reserved whole before its body is received and holds nothing while it waits, so half-received requests
+//! cannot starve one another.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use watershed_core::budget::{Budget, Pool, Reservation};
+
+use super::bell::Bell;
+
+/// A shard's budget and who waits for it.
+pub(crate) struct Memory {
+    budget: RefCell<Budget>,
+    line: RefCell<VecDeque<u64>>,
+    tickets: Cell<u64>,
+    freed: Bell,
+}
+
+/// Reserved bytes; given back when dropped.
+pub(crate) struct Credit {
+    memory: Rc<Memory>,
+    pool: Pool,
+    bytes: u64,
+}
+
+/// A place in the line; left when dropped.
+struct Turn<'a> {
+    memory: &'a Memory,
+    ticket: u64,
+}
+
+impl Memory {
+    pub(crate) fn new(budget: Budget) -> Rc<Memory> {
+        Rc::new(Memory {
+            budget: RefCell::new(budget),
+            line: RefCell::default(),
+            tickets: Cell::new(0),
+            freed: Bell::default(),
+        })
+    }
+
+    pub(crate) fn limit_bytes(&self, pool: Pool) -> u64 {
+        self.budget.borrow().limit_bytes(pool)
+    }
+
+    /// Waits for its turn and for `bytes`; `None` if the pool never has that many.
+    pub(crate) async fn reserve(self: &Rc<Self>, pool: Pool, bytes: u64) -> Option<Credit> {
+        let turn = self.line_up();
+        let mut reservation = Reservation::Wait;
+        let mut granted = || {
+            if self.line.borrow().front() == Some(&turn.ticket) {
+                reservation = self.budget.borrow_mut().acquire(pool, bytes);
+            }
+            reservation != Reservation::Wait
+        };
+        self.freed.until(&mut granted).await;
+        let memory = Rc::clone(self);
+        (reservation == Reservation::Granted).then_some(Credit { memory, pool, bytes })
+    }
+
+    fn line_up(&self) -> Turn<'_> {
+        let ticket = self.tickets.get();
+        self.tickets.set(ticket + 1);
+        self.line.borrow_mut().push_back(ticket);
+        Turn { memory: self, ticket }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.memory.line.borrow_mut().retain(|ticket| *ticket != self.ticket);
+        self.memory.freed.ring();
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.memory.budget.borrow_mut().release(self.pool, self.bytes);
+        self.memory.freed.ring();
+    }
+}

@@ -1,0 +1,128 @@
+//! The server: shards that recover, listen, serve Kafka's protocol and drain.
+//!
+//! Owns the driver's side of everything: connections, calls between shards, the metadata host. State that survives is in
+//! the engine's logs and in machines; nothing here is the only copy of anything but work under way.
+
+pub(crate) mod append;
+mod apply;
+pub(crate) mod bell;
+mod boot;
+pub(crate) mod calls;
+pub(crate) mod connection;
+pub(crate) mod dispatch;
+mod drain;
+pub(crate) mod envelope;
+mod errors;
+pub(crate) mod fetching;
+pub(crate) mod frame;
+mod memory;
+pub(crate) mod metadata;
+pub(crate) mod node;
+pub(crate) mod offsets;
+pub(crate) mod peers;
+pub(crate) mod random;
+pub(crate) mod reads;
+pub(crate) mod response;
+mod scrape;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use watershed_core::error::Fault;
+use watershed_core::io::data_dir::{DataDir, Identity};
+use watershed_core::io::mesh::Mesh;
+use watershed_core::io::notify::{ThreadSender, thread_channel};
+use watershed_core::io::probe::probe;
+use watershed_core::io::shards::{Placement, start_shards};
+use watershed_core::units::TopicId;
+
+use crate::admin::Scrape;
+use crate::configs::{BrokerProperties, property};
+use crate::lifecycle::Hooks;
+use crate::settings::{Cores, Settings};
+
+use shard::{Leading, Order, Plan};
+
+/// How long a pinned shard looks for work before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Serves until `hooks.shutdown` is requested, then drains and leaves a clean checkpoint.
+pub fn run(settings: Settings, hooks: Hooks) -> Result<(), Fault> {
+    let report = probe(&settings.data_dir).map_err(|failure| Fault::Refused(failure.to_string()))?;
+    let shards = u16::try_from(settings.cores.shards()).map_err(|_| Fault::Refused("too many shards".to_owned()))?;
+    let data_dir = data_dir(&settings, shards)?;
+    let (orders, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| thread_channel::<Order>()).unzip();
+    let plan = Arc::new(Plan {
+        properties: properties(&settings)?,
+        data_dir,
+        memory_bytes: settings.memory_bytes / u64::from(shards),
+        shards,
+        inboxes: Mutex::new(inboxes.into_iter().map(Some).collect()),
+        leading: Mutex::new(Some(Leading {
+            ready: hooks.ready,
+            notes: report.to_string().lines().map(str::to_owned).collect(),
+        })),
+        settings,
+    });
+    (hooks.set_scrape)(scrape(orders.clone()));
+    if let Some(leader) = orders.into_iter().next() {
+        hooks.shutdown.subscribe(move || {
+            // A shard that is gone needs no order.
+            let _ = leader.send(Order::Stop);
+        });
+    }
+    let mesh = Mesh::new(shards, peers::QUEUE_CAPACITY)?;
+    let placement = placement(&plan.settings.cores);
+    let started = start_shards(mesh, &placement, move |endpoint| shard::run(endpoint, Arc::clone(&plan)))?;
+    started.join()
+}
+
+/// Opens the data directory, or makes a new one.
+fn data_dir(settings: &Settings, shards: u16) -> Result<DataDir, Fault> {
+    let fresh = Identity {
+        directory_id: random::uuid(),
+        cluster_id: TopicId(random::uuid()).to_string(),
+        node_id: settings.node_id,
+    };
+    let data_dir = DataDir::open(&settings.data_dir, shards, fresh)?;
+    match data_dir.journals().len() {
+        journals if journals == usize::from(shards) => Ok(data_dir),
+        journals => Err(Fault::Refused(format!(
+            "the data directory was written by {journals} shards; start with as many (--cores), {shards} cannot take it over yet"
+        ))),
+    }
+}
+
+fn placement(cores: &Cores) -> Placement {
+    match cores {
+        Cores::Pinned(cpus) => Placement::Pinned { cpus: cpus.clone(), spin: SPIN },
+        Cores::Unbound(_) => Placement::Unbound,
+    }
+}
+
+/// Those of the given properties that the configurations know; the others were settled when they were read.
+fn properties(settings: &Settings) -> Result<BrokerProperties, Fault> {
+    let known = settings.kafka.iter().filter(|(name, _)| property(name).is_some());
+    let given: BTreeMap<String, String> = known.map(|(name, given)| (name.clone(), given.value.clone())).collect();
+    BrokerProperties::new(given).map_err(|mistakes| {
+        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Fault::Refused(mistakes.join("\n"))
+    })
+}
+
+fn scrape(orders: Vec<ThreadSender<Order>>) -> Scrape {
+    let orders = Mutex::new(orders);
+    Box::new(move || {
+        let orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let ask = |shard: &ThreadSender<Order>| {
+            let (answer, asked) = oneshot::channel();
+            // The admin thread counts a shard that does not answer.
+            let _ = shard.send(Order::Scrape(answer));
+            asked
+        };
+        orders.iter().map(ask).collect()
+    })
+}

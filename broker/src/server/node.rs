@@ -1,0 +1,190 @@
+//! Nodes: what one shard serves with. One per shard, on its core; others reach it by calls only.
+//!
+//! Owns this core's copy of the catalog and of the table of owners; after the start both change only in `apply`. No borrow
+//! of a cell is held over an await.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use watershed_core::io::shard::{Shard, WatchId};
+use watershed_core::partition::LogSettings;
+use watershed_core::units::{ShardId, TopicId, TopicPartition};
+
+use crate::catalog::Catalog;
+use crate::configs::{BrokerProperties, effective_topic_settings};
+use crate::fetch_sessions::{FetchSessions, SLOTS};
+use crate::metrics::ShardMetrics;
+use crate::producer_ids::ProducerIds;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::topic_ref::TopicRef;
+
+use super::bell::Bell;
+use super::calls::{Call, Reply};
+use super::connection::Connection;
+use super::memory::Memory;
+use super::metadata::Host;
+use super::peers::{Peers, Pending};
+
+/// Who we are, as clients are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) cluster_id: String,
+    pub(crate) node_id: i32,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// What the broker was started with, under Kafka's names.
+    pub(crate) properties: BrokerProperties,
+    /// This start's registration with the controller.
+    pub(crate) broker_epoch: i64,
+}
+
+/// One shard's server.
+pub(crate) struct Node {
+    pub(crate) shard: Shard,
+    pub(crate) peers: Peers,
+    pub(crate) memory: Rc<Memory>,
+    /// The largest request that is received.
+    pub(crate) request_bytes_max: usize,
+    /// `connections.max.idle.ms`; `None`: for ever.
+    pub(crate) idle_us_max: Option<u64>,
+    /// Set before the first connection.
+    cluster: OnceCell<Arc<Cluster>>,
+    /// On the metadata host's shard.
+    pub(crate) host: OnceCell<Host>,
+    pub(crate) catalog: RefCell<Catalog>,
+    pub(crate) owners: RefCell<BTreeMap<TopicPartition, ShardId>>,
+    /// Settings of topics that were asked for since the catalog last changed.
+    settings: RefCell<BTreeMap<TopicId, Rc<LogSettings>>>,
+    pub(crate) sessions: RefCell<FetchSessions>,
+    pub(crate) producer_ids: RefCell<ProducerIds>,
+    /// Rings when a block of producer ids has come or was refused.
+    pub(crate) granted: Bell,
+    pub(crate) metrics: RefCell<ShardMetrics>,
+    pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    /// Fetches of this shard's connections that wait, by the token that owners ring.
+    pub(crate) waiting: RefCell<BTreeMap<u64, Rc<Bell>>>,
+    /// Watches that this shard keeps for fetches of any shard.
+    pub(crate) watches: RefCell<BTreeMap<(ShardId, u64), WatchId>>,
+    tokens: Cell<u64>,
+    /// No connection is taken any more, and what waits ends.
+    pub(crate) closing: Cell<bool>,
+    /// The shard ends.
+    pub(crate) stopping: Cell<bool>,
+    /// Rings when a connection has ended and when one of the above is set.
+    pub(crate) changed: Bell,
+}
+
+/// What a node is made of.
+pub(crate) struct Parts {
+    pub(crate) shard: Shard,
+    pub(crate) peers: Peers,
+    pub(crate) memory: Rc<Memory>,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) idle_us_max: Option<u64>,
+}
+
+impl Node {
+    pub(crate) fn new(parts: Parts) -> Rc<Node> {
+        let (id, count) = (parts.shard.id(), parts.peers.shard_count());
+        let slots = SLOTS.div_ceil(usize::from(count.max(1)));
+        Rc::new(Node {
+            shard: parts.shard,
+            peers: parts.peers,
+            memory: parts.memory,
+            request_bytes_max: parts.request_bytes_max,
+            idle_us_max: parts.idle_us_max,
+            cluster: OnceCell::new(),
+            host: OnceCell::new(),
+            catalog: RefCell::default(),
+            owners: RefCell::default(),
+            settings: RefCell::default(),
+            sessions: RefCell::new(FetchSessions::new(id.0, count, slots)),
+            producer_ids: RefCell::new(ProducerIds::new()),
+            granted: Bell::default(),
+            metrics: RefCell::new(ShardMetrics { shard: id.0, ..ShardMetrics::default() }),
+            connections: RefCell::default(),
+            waiting: RefCell::default(),
+            watches: RefCell::default(),
+            tokens: Cell::new(0),
+            closing: Cell::new(false),
+            stopping: Cell::new(false),
+            changed: Bell::default(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> ShardId {
+        self.shard.id()
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        self.cluster.get().expect("the cluster is set before the first connection")
+    }
+
+    pub(crate) fn set_cluster(&self, cluster: Arc<Cluster>) {
+        assert!(self.cluster.set(cluster).is_ok(), "a node begins once");
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.shard.now().monotonic_us
+    }
+
+    /// Counts something.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut ShardMetrics)) {
+        change(&mut self.metrics.borrow_mut());
+    }
+
+    /// A number that nothing else of this shard has.
+    pub(crate) fn next_token(&self) -> u64 {
+        self.tokens.set(self.tokens.get() + 1);
+        self.tokens.get()
+    }
+
+    /// The topic that a request means, or the code for its absence.
+    pub(crate) fn topic_id(&self, topic: TopicRef<'_>) -> Result<TopicId, ErrorCode> {
+        let catalog = self.catalog.borrow();
+        let (found, missing) = match topic {
+            TopicRef::Name(name) => (catalog.topic_named(name), ErrorCode::UnknownTopicOrPartition),
+            TopicRef::Id(id) => (catalog.topic(id), ErrorCode::UnknownTopicId),
+        };
+        found.map(|topic| topic.id).ok_or(missing)
+    }
+
+    /// The partition's owner, or the code for its absence.
+    pub(crate) fn owner(&self, at: TopicPartition) -> Result<ShardId, ErrorCode> {
+        let owner = self.owners.borrow().get(&at).copied();
+        owner.ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// What the logs of a topic are kept by; `None` if there is no such topic.
+    pub(crate) fn settings_of(&self, id: TopicId) -> Option<Rc<LogSettings>> {
+        if let Some(known) = self.settings.borrow().get(&id) {
+            return Some(Rc::clone(known));
+        }
+        let catalog = self.catalog.borrow();
+        let topic = catalog.topic(id)?;
+        let cluster = self.cluster();
+        let broker = catalog.broker_configs(&cluster.properties, cluster.node_id);
+        let settings = effective_topic_settings(catalog.topic_overrides(&topic.name), &broker);
+        let settings = Rc::new(settings);
+        self.settings.borrow_mut().insert(id, Rc::clone(&settings));
+        Some(settings)
+    }
+
+    /// The catalog has changed: settings are computed anew.
+    pub(crate) fn forget_settings(&self) {
+        self.settings.borrow_mut().clear();
+    }
+
+    /// Puts the call into its owner's queue; what the owner does without waiting has then its place in the order of
+    /// calls. The reply comes from what is returned.
+    pub(crate) async fn begin(self: &Rc<Self>, to: ShardId, call: Call) -> Pending {
+        self.peers.begin(self, to, call).await
+    }
+
+    /// Calls and waits for the reply.
+    pub(crate) async fn call(self: &Rc<Self>, to: ShardId, call: Call) -> Reply {
+        self.begin(to, call).await.await
+    }
+}
