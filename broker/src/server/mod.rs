@@ -36,6 +36,7 @@ use watershed_core::io::data_dir::{DataDir, Identity};
 use watershed_core::io::mesh::Mesh;
 use watershed_core::io::notify::{ThreadSender, thread_channel};
 use watershed_core::io::probe::probe;
+use watershed_core::io::reshard::reshard;
 use watershed_core::io::shards::{Placement, start_shards};
 use watershed_core::units::TopicId;
 
@@ -80,7 +81,7 @@ pub fn run(settings: Settings, hooks: Hooks) -> Result<(), Fault> {
     started.join()
 }
 
-/// Opens the data directory, or makes a new one.
+/// Opens the data directory, or makes a new one; takes over what another number of shards left.
 fn data_dir(settings: &Settings, shards: u16) -> Result<DataDir, Fault> {
     let fresh = Identity {
         directory_id: random::uuid(),
@@ -88,12 +89,7 @@ fn data_dir(settings: &Settings, shards: u16) -> Result<DataDir, Fault> {
         node_id: settings.node_id,
     };
     let data_dir = DataDir::open(&settings.data_dir, shards, fresh)?;
-    match data_dir.journals().len() {
-        journals if journals == usize::from(shards) => Ok(data_dir),
-        journals => Err(Fault::Refused(format!(
-            "the data directory was written by {journals} shards; start with as many (--cores), {shards} cannot take it over yet"
-        ))),
-    }
+    reshard(data_dir, shards, shard::config(settings.memory_bytes))
 }
 
 fn placement(cores: &Cores) -> Placement {

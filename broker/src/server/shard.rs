@@ -74,7 +74,7 @@ pub(super) async fn run(endpoint: Endpoint<Message>, plan: Arc<Plan>) -> Result<
 }
 
 /// Shares a shard's memory out.
-fn config(memory_bytes: u64) -> ShardConfig {
+pub(super) fn config(memory_bytes: u64) -> ShardConfig {
     let quarter = memory_bytes / 4;
     let store = StoreConfig::default();
     ShardConfig {
