@@ -11,6 +11,7 @@ use crate::wire::apis::{Api, Unsupported};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::header::{self, HeaderError};
 use crate::wire::message::Message;
+use crate::wire::reader::Reader;
 
 use super::bell::Local;
 use super::connection::{Answer, Connection, End};
@@ -111,9 +112,11 @@ where
     }))
 }
 
+/// Reads a body. Bytes behind it are left alone, as Kafka does: librdkafka sends some after a Metadata request for all topics.
 fn decode<Q: Message>(envelope: &Envelope, frame: &[u8]) -> Result<Q, End> {
     let body = frame.get(envelope.body_at..).unwrap_or_default();
-    Q::from_bytes(body, envelope.version).map_err(|error| malformed(envelope, &error.to_string()))
+    let mut reader = Reader::new(body, Q::is_flexible(envelope.version));
+    Q::decode(&mut reader, envelope.version).map_err(|error| malformed(envelope, &error.to_string()))
 }
 
 /// The end of a connection whose request cannot be read.
