@@ -88,7 +88,7 @@ def driver_paths(root):
     for crate in CRATES:
         library = root / crate / "src" / "lib.rs"
         text = library.read_text() if library.exists() else ""
-        for module in re.findall(r"#\[cfg\(feature = \"server\"\)\]\s*pub(?:\(crate\))? mod (\w+);", text):
+        for module in re.findall(r"#\[cfg\(feature = \"server\"\)\]\s*(?:pub(?:\(crate\))? )?mod (\w+);", text):
             paths += [f"{crate}/src/{module}/", f"{crate}/src/{module}.rs"]
     return tuple(paths)
 

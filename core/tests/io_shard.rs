@@ -28,7 +28,13 @@ fn open_dir(path: &Path) -> DataDir {
 }
 
 fn config() -> ShardConfig {
-    ShardConfig { store: StoreConfig::default(), arena_bytes: 256 << 20, tail_cache_bytes: 4 << 20, free_bytes_min: 0 }
+    ShardConfig {
+        store: StoreConfig::default(),
+        arena_bytes: 256 << 20,
+        tail_cache_bytes: 4 << 20,
+        free_bytes_min: 0,
+        retention_check_ms: 100,
+    }
 }
 
 /// A batch of one record set of `payload` bytes that tells `value`.

@@ -85,7 +85,7 @@ rows! {
     "log.message.timestamp.type" String = Some("CreateTime"), Valid::OneOf(&["CreateTime", "LogAppendTime"]), ON, "Whether a record keeps its producer's timestamp.";
     "log.preallocate" Boolean = Some("false"), Valid::Any, Served::Ignored("segment files come from a pool that is written ahead"), "Whether a new segment's file is allocated at once.";
     "log.retention.bytes" Long = Some("-1"), Valid::AtLeast(-1), ON, "Bytes that a partition keeps; -1 does not limit them.";
-    "log.retention.check.interval.ms" Long = Some("300000"), Valid::AtLeast(1), Served::Ignored("retention is checked as segments age, not by a scan"), "How often retention is checked.";
+    "log.retention.check.interval.ms" Long = Some("300000"), Valid::AtLeast(1), Served::Effective, "How often retention is checked.";
     "log.retention.hours" Int = Some("168"), Valid::Any, ON, "How long a segment is kept, in hours; weaker than minutes and milliseconds.";
     "log.retention.minutes" Int = None, Valid::Any, ON, "How long a segment is kept, in minutes; weaker than milliseconds.";
     "log.retention.ms" Long = None, Valid::AtLeast(-1), ON, "How long a segment is kept; -1 keeps it for ever.";

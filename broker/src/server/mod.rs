@@ -26,7 +26,6 @@ pub(crate) mod response;
 mod scrape;
 mod shard;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +40,6 @@ use watershed_core::io::shards::{Placement, start_shards};
 use watershed_core::units::TopicId;
 
 use crate::admin::Scrape;
-use crate::configs::{BrokerProperties, property};
 use crate::lifecycle::Hooks;
 use crate::settings::{Cores, Settings};
 
@@ -57,7 +55,7 @@ pub fn run(settings: Settings, hooks: Hooks) -> Result<(), Fault> {
     let data_dir = data_dir(&settings, shards)?;
     let (orders, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| thread_channel::<Order>()).unzip();
     let plan = Arc::new(Plan {
-        properties: properties(&settings)?,
+        properties: settings.broker_properties(),
         data_dir,
         memory_bytes: settings.memory_bytes / u64::from(shards),
         shards,
@@ -89,7 +87,7 @@ fn data_dir(settings: &Settings, shards: u16) -> Result<DataDir, Fault> {
         node_id: settings.node_id,
     };
     let data_dir = DataDir::open(&settings.data_dir, shards, fresh)?;
-    reshard(data_dir, shards, shard::config(settings.memory_bytes))
+    reshard(data_dir, shards, shard::config(settings.memory_bytes, &settings.broker_properties()))
 }
 
 fn placement(cores: &Cores) -> Placement {
@@ -97,16 +95,6 @@ fn placement(cores: &Cores) -> Placement {
         Cores::Pinned(cpus) => Placement::Pinned { cpus: cpus.clone(), spin: SPIN },
         Cores::Unbound(_) => Placement::Unbound,
     }
-}
-
-/// Those of the given properties that the configurations know; the others were settled when they were read.
-fn properties(settings: &Settings) -> Result<BrokerProperties, Fault> {
-    let known = settings.kafka.iter().filter(|(name, _)| property(name).is_some());
-    let given: BTreeMap<String, String> = known.map(|(name, given)| (name.clone(), given.value.clone())).collect();
-    BrokerProperties::new(given).map_err(|mistakes| {
-        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        Fault::Refused(mistakes.join("\n"))
-    })
 }
 
 fn scrape(orders: Vec<ThreadSender<Order>>) -> Scrape {

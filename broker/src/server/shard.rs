@@ -65,7 +65,7 @@ pub(super) struct Leading {
 /// Runs one shard until it is stopped.
 pub(super) async fn run(endpoint: Endpoint<Message>, plan: Arc<Plan>) -> Result<(), Fault> {
     let id = endpoint.shard();
-    let shard = Shard::open(&plan.data_dir, id, config(plan.memory_bytes)).await?;
+    let shard = Shard::open(&plan.data_dir, id, config(plan.memory_bytes, &plan.properties)).await?;
     let failing = shard.clone();
     match first(failing.failed(), serve(shard, endpoint, &plan)).await {
         First::Left(fault) => Err(fault),
@@ -74,7 +74,7 @@ pub(super) async fn run(endpoint: Endpoint<Message>, plan: Arc<Plan>) -> Result<
 }
 
 /// Shares a shard's memory out.
-pub(super) fn config(memory_bytes: u64) -> ShardConfig {
+pub(super) fn config(memory_bytes: u64, properties: &BrokerProperties) -> ShardConfig {
     let quarter = memory_bytes / 4;
     let store = StoreConfig::default();
     ShardConfig {
@@ -82,6 +82,7 @@ pub(super) fn config(memory_bytes: u64) -> ShardConfig {
         arena_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
         tail_cache_bytes: quarter,
         free_bytes_min: FREE_BYTES_MIN,
+        retention_check_ms: u64::try_from(properties.number("log.retention.check.interval.ms")).unwrap_or(1),
     }
 }
 

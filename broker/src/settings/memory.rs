@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn the_default_is_a_quarter_with_a_ceiling() {
         let quarter = default_budget(16 << 30);
-        assert!(quarter <= 4 << 30 && quarter > (4 << 30) - (4 << 20) && quarter % STEP_BYTES == 0);
+        assert!(quarter <= 4 << 30 && quarter > (4 << 30) - (4 << 20) && quarter.is_multiple_of(STEP_BYTES));
         assert_eq!(default_budget(1 << 40), 8 << 30);
         assert_eq!(minimum(1), 64 << 20);
         assert_eq!(minimum(4), 128 << 20);

@@ -34,6 +34,8 @@ pub struct ShardConfig {
     pub tail_cache_bytes: u64,
     /// New records are refused when less is free on the file system.
     pub free_bytes_min: u64,
+    /// How often retention looks at the logs (`log.retention.check.interval.ms`).
+    pub retention_check_ms: u64,
 }
 
 /// A partition's ends, as its owner sees them now.
@@ -154,9 +156,9 @@ impl Shard {
             fault_waiters: RefCell::default(),
             stopped: RefCell::default(),
         }));
-        shard.look_at_space(config.free_bytes_min);
         executor::spawn(drive(shard.clone()));
-        executor::spawn_background(maintain(shard.clone(), config.free_bytes_min));
+        executor::spawn_background(watch_space(shard.clone(), config.free_bytes_min));
+        executor::spawn_background(maintain(shard.clone(), Duration::from_millis(config.retention_check_ms)));
         shard.until_barrier().await?;
         Ok(shard)
     }
@@ -383,6 +385,10 @@ impl Shard {
         .await
     }
 
+    fn is_running(&self) -> bool {
+        self.fault().is_none() && !self.0.store.borrow().is_stopped()
+    }
+
     fn fault(&self) -> Option<Fault> {
         self.0.fault.borrow().clone()
     }
@@ -513,22 +519,27 @@ async fn drive(shard: Shard) {
     }
 }
 
-/// Retention, forgotten producers and the look at the free space, once a second, in slices.
-async fn maintain(shard: Shard, free_bytes_min: u64) {
-    loop {
+/// Looks at the free space once a second.
+async fn watch_space(shard: Shard, free_bytes_min: u64) {
+    while shard.is_running() {
+        shard.look_at_space(free_bytes_min);
+        shard.kick();
         executor::sleep(Duration::from_secs(1)).await;
-        if shard.fault().is_some() || shard.0.store.borrow().is_stopped() {
+    }
+}
+
+/// Retention and forgotten producers, in slices.
+async fn maintain(shard: Shard, every: Duration) {
+    loop {
+        executor::sleep(every).await;
+        if !shard.is_running() {
             return;
         }
-        shard.look_at_space(free_bytes_min);
-        loop {
-            let over = shard.0.store.borrow_mut().tick(machine_now());
+        while !shard.0.store.borrow_mut().tick(machine_now()) {
             shard.kick();
-            shard.ring_bells();
-            if over {
-                break;
-            }
             executor::yield_now().await;
         }
+        shard.kick();
+        shard.ring_bells();
     }
 }
