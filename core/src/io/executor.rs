@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,6 +42,8 @@ pub struct ExecutorConfig {
     pub cpu: Option<usize>,
     /// Places of the submission queue; the completion queue has four times as many.
     pub ring_entries: u32,
+    /// The optional features to try for; a ring steps down from them to what the kernel has.
+    pub ring_setup: RingSetup,
     /// How long to look for work before sleeping, after a completion. Zero for threads without a CPU of their own.
     pub spin: Duration,
     /// Turns longer than this are counted and warned of.
@@ -56,6 +59,7 @@ impl Default for ExecutorConfig {
         ExecutorConfig {
             cpu: None,
             ring_entries: 1024,
+            ring_setup: RingSetup::BEST,
             spin: Duration::ZERO,
             stall: Duration::from_millis(20),
             doorbell: None,
@@ -118,30 +122,40 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let core = Core::enter_thread(config)?;
-    let _leave = LeaveThread;
+    let entered = Entered::new(config)?;
+    let core = entered.core();
+    core.doorbell.set_ring_fd(Some(core.ring.borrow().fd()));
     let mut main = spawn(make());
-    let waker = Waker::noop();
-    let output = loop {
+    loop {
         core.work();
-        if let Poll::Ready(output) = Pin::new(&mut main).poll(&mut Context::from_waker(waker)) {
-            break output;
+        if let Some(output) = main.take_value() {
+            return Ok(output);
         }
         core.rest();
-    };
-    core.shut_down();
-    Ok(output)
+    }
 }
 
-/// Clears the thread's executor, also when a task panics.
-struct LeaveThread;
+/// The executor of this thread while it lives. Its end, also by a panic, clears the thread.
+pub(crate) struct Entered(Rc<Core>);
 
-impl Drop for LeaveThread {
+impl Entered {
+    /// Makes the thread's executor. Others reach it by its eventfd until they are told of its ring.
+    pub(crate) fn new(config: ExecutorConfig) -> Result<Entered, Fault> {
+        Core::enter_thread(config).map(Entered)
+    }
+
+    pub(crate) fn core(&self) -> &Rc<Core> {
+        &self.0
+    }
+}
+
+impl Drop for Entered {
     fn drop(&mut self) {
-        let core = CORE.with(|core| core.borrow_mut().take());
-        if let Some(core) = core {
-            core.doorbell.set_ring_fd(None);
+        if !std::thread::panicking() {
+            self.0.shut_down();
         }
+        self.0.doorbell.set_ring_fd(None);
+        CORE.with(|core| core.borrow_mut().take());
     }
 }
 
@@ -245,6 +259,7 @@ impl Future for Sleep {
             Some(key) => timers.update(key, context.waker()),
             None => self.timer = Some(timers.insert(self.deadline, context.waker().clone())),
         }
+        core.ring.borrow().end_sleep_elsewhere();
         Poll::Pending
     }
 }
@@ -292,7 +307,10 @@ pub(crate) fn wait_for(place: usize, reader: &Waker) {
 /// A task was woken, on whatever thread this is.
 pub(crate) fn enqueue(task: Arc<Task>) {
     match try_current().filter(|core| core.doorbell.id() == task.owner().id()) {
-        Some(core) => core.queues.push(task),
+        Some(core) => {
+            core.queues.push(task);
+            core.ring.borrow().end_sleep_elsewhere();
+        }
         None => task.owner().clone().push_woken(task),
     }
 }
@@ -332,9 +350,8 @@ impl Core {
             pin_thread(cpu)?;
         }
         let doorbell = config.doorbell.map_or_else(Doorbell::new, Ok)?;
-        let ring = Ring::new(config.ring_entries, doorbell.clone())
+        let ring = Ring::new(config.ring_entries, config.ring_setup, doorbell.clone())
             .map_err(|error| Fault::io("set up", "io_uring", 0, &error))?;
-        doorbell.set_ring_fd(Some(ring.fd()));
         let now = Instant::now();
         let core = Rc::new(Core {
             ring: RefCell::new(ring),
@@ -363,7 +380,7 @@ impl Core {
     }
 
     /// The first half of a turn: everything that needs no ring.
-    fn work(&self) {
+    pub(crate) fn work(&self) {
         let started = Instant::now();
         self.slice_end.set(started + SLICE);
         self.run_hot();
@@ -452,13 +469,20 @@ impl Core {
             wake(watched.reader.take());
         }
         self.turn_hooks.borrow_mut().retain_mut(|hook| hook());
-        let next_deadline = self.timers.borrow().next_deadline();
-        if next_deadline.is_some() {
+        if self.next_deadline().is_some() {
             let now = Instant::now();
             while let Some(waker) = { self.timers.borrow_mut().pop_due(now) } {
                 waker.wake();
             }
         }
+    }
+
+    pub(crate) fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.borrow().next_deadline()
     }
 
     fn has_inbox_items(&self) -> bool {
@@ -483,7 +507,7 @@ impl Core {
         // What tasks queued must not wait for the end of the spin.
         self.visit_ring(None);
         let mut end = Instant::now() + self.spin;
-        if let Some(deadline) = self.timers.borrow().next_deadline() {
+        if let Some(deadline) = self.next_deadline() {
             end = end.min(deadline);
         }
         while Instant::now() < end {
@@ -499,6 +523,41 @@ impl Core {
         false
     }
 
+    /// The second half of a turn inside another reactor. False if there is nothing to do until the eventfd says so, or
+    /// the next deadline comes; `end_sleep_elsewhere` must then follow the sleep.
+    pub(crate) fn rest_elsewhere(&self) -> bool {
+        let busy = !self.queues.is_empty() || self.spin_finds_work();
+        if busy {
+            self.visit_ring(None);
+        }
+        let stays = busy || !self.may_sleep_elsewhere();
+        self.reap();
+        stays
+    }
+
+    /// Announces a sleep, then looks at everything once more.
+    fn may_sleep_elsewhere(&self) -> bool {
+        self.doorbell.flag.announce();
+        let mut ring = self.ring.borrow_mut();
+        ring.tell_completions(true);
+        fence(Ordering::SeqCst);
+        // What completed or waited to be run before is not told, so it is fetched.
+        ring.enter(Wait::No);
+        let idle = !ring.has_completions() && !ring.needs_enter() && !self.has_inbox_items();
+        drop(ring);
+        if idle {
+            self.stats.parked();
+        } else {
+            self.end_sleep_elsewhere();
+        }
+        idle
+    }
+
+    pub(crate) fn end_sleep_elsewhere(&self) {
+        self.ring.borrow_mut().tell_completions(false);
+        self.doorbell.flag.awake();
+    }
+
     fn park(&self) {
         if self.ring.borrow_mut().has_completions() {
             return;
@@ -506,9 +565,8 @@ impl Core {
         self.doorbell.flag.announce();
         if !self.has_inbox_items() {
             self.ring.borrow_mut().arm_event();
-            let deadline = self.timers.borrow().next_deadline();
             self.stats.parked();
-            self.visit_ring(Some(ring::time_until(deadline)));
+            self.visit_ring(Some(ring::time_until(self.next_deadline())));
         }
         self.doorbell.flag.awake();
     }

@@ -10,6 +10,9 @@ pub mod data_dir;
 pub mod doorbell;
 pub mod executor;
 pub mod file;
+#[cfg(feature = "glommio")]
+pub mod glommio;
+pub mod host;
 pub mod mesh;
 pub mod notify;
 mod ops;

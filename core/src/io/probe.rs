@@ -83,7 +83,7 @@ fn probe_ring(kernel: &str, memlock_bytes: Option<u64>) -> Result<RingSetup, Pro
         return Err(failure(format!("kernel {kernel} is older than 6.1"), "run a kernel of 6.1 or later"));
     }
     let sysctl = read_trimmed("/proc/sys/kernel/io_uring_disabled");
-    let (ring, setup) = RingSetup::step_down(64)
+    let (ring, setup) = RingSetup::step_down(64, RingSetup::BEST)
         .map_err(|error| explain_ring_error(&error, kernel, sysctl.as_deref(), memlock_bytes))?;
     let mut known = io_uring::Probe::new();
     let registered = ring.submitter().register_probe(&mut known);

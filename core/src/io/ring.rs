@@ -33,7 +33,7 @@ const EVENT_READ: u64 = 3 << 56;
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 8;
 
-/// Which optional set-up flags the kernel accepted.
+/// Optional set-up flags: those that the kernel accepted, or those to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSetup {
     /// Since 6.0.
@@ -42,13 +42,24 @@ pub struct RingSetup {
     pub defer_taskrun: bool,
 }
 
+impl Default for RingSetup {
+    fn default() -> RingSetup {
+        RingSetup::BEST
+    }
+}
+
 impl RingSetup {
-    /// From what a kernel of the support floor offers down to the least that the executor needs.
-    const STEPS: [RingSetup; 3] = [
-        RingSetup { single_issuer: true, defer_taskrun: true },
-        RingSetup { single_issuer: true, defer_taskrun: false },
-        RingSetup { single_issuer: false, defer_taskrun: false },
-    ];
+    /// What a kernel of the support floor offers.
+    pub const BEST: RingSetup = RingSetup { single_issuer: true, defer_taskrun: true };
+    /// The least that the executor needs.
+    pub const LEAST: RingSetup = RingSetup { single_issuer: false, defer_taskrun: false };
+
+    const STEPS: [RingSetup; 3] =
+        [RingSetup::BEST, RingSetup { single_issuer: true, defer_taskrun: false }, RingSetup::LEAST];
+
+    fn is_within(self, most: RingSetup) -> bool {
+        self.single_issuer <= most.single_issuer && self.defer_taskrun <= most.defer_taskrun
+    }
 
     fn build(self, entries: u32) -> io::Result<IoUring> {
         let mut builder = IoUring::builder();
@@ -63,10 +74,10 @@ impl RingSetup {
         builder.build(entries)
     }
 
-    /// The first step that the kernel accepts. Errors other than "unknown flag" are final.
-    pub(crate) fn step_down(entries: u32) -> io::Result<(IoUring, RingSetup)> {
+    /// The first step from `most` down that the kernel accepts. Errors other than "unknown flag" are final.
+    pub(crate) fn step_down(entries: u32, most: RingSetup) -> io::Result<(IoUring, RingSetup)> {
         let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
-        for step in Self::STEPS {
+        for step in Self::STEPS.into_iter().filter(|step| step.is_within(most)) {
             match step.build(entries) {
                 Ok(uring) => return Ok((uring, step)),
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
@@ -94,14 +105,16 @@ pub(crate) struct Ring {
     /// What the read of the eventfd is written to; boxed, so that it stays where the kernel was told.
     event_count: Box<u64>,
     event_armed: bool,
+    /// The thread sleeps in another reactor, which the eventfd wakes: also for what other code of the thread queues.
+    sleeps_elsewhere: bool,
 }
 
 /// Kept for a ring message: the core to be woken by other means if the message fails.
 struct RingWake(Arc<Doorbell>);
 
 impl Ring {
-    pub(crate) fn new(entries: u32, event: Arc<Doorbell>) -> io::Result<Ring> {
-        let (uring, setup) = RingSetup::step_down(entries)?;
+    pub(crate) fn new(entries: u32, most: RingSetup, event: Arc<Doorbell>) -> io::Result<Ring> {
+        let (uring, setup) = RingSetup::step_down(entries, most)?;
         Ok(Ring {
             uring,
             setup,
@@ -110,7 +123,33 @@ impl Ring {
             event,
             event_count: Box::new(0),
             event_armed: false,
+            sleeps_elsewhere: false,
         })
+    }
+
+    /// From now on completions are told to the eventfd whenever `tell_completions` asks for it.
+    pub(crate) fn register_event(&mut self) -> io::Result<()> {
+        self.uring.submitter().register_eventfd(self.event.event_fd())?;
+        self.uring.completion().disable_eventfd();
+        Ok(())
+    }
+
+    /// Before and after a sleep in another reactor. What completed before is not told.
+    pub(crate) fn tell_completions(&mut self, on: bool) {
+        self.sleeps_elsewhere = on;
+        let queue = self.uring.completion();
+        if on {
+            queue.enable_eventfd();
+        } else {
+            queue.disable_eventfd();
+        }
+    }
+
+    /// Something for this thread to do was left by code that does not run in a turn.
+    pub(crate) fn end_sleep_elsewhere(&self) {
+        if self.sleeps_elsewhere {
+            self.event.ring();
+        }
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -144,6 +183,7 @@ impl Ring {
         if refused {
             self.backlog.push_back(entry);
         }
+        self.end_sleep_elsewhere();
     }
 
     fn move_backlog(&mut self) {

@@ -10,8 +10,10 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::executor::{self, ExecutorConfig};
+use super::executor::ExecutorConfig;
+use super::host::Host;
 use super::mesh::{Endpoint, Mesh};
+use super::ring::RingSetup;
 use super::stats::TurnStats;
 use crate::error::Fault;
 use crate::units::ShardId;
@@ -35,10 +37,27 @@ impl Placement {
             None => Placement::Unbound,
         }
     }
+}
 
-    fn config(&self, shard: ShardId) -> Result<ExecutorConfig, Fault> {
-        let mut config = ExecutorConfig::default();
-        if let Placement::Pinned { cpus, spin } = self {
+/// Where and how shards run. A placement alone means our own host and the best ring that the kernel has.
+#[derive(Clone, Debug)]
+pub struct ShardsConfig {
+    pub placement: Placement,
+    pub host: Host,
+    /// See `ExecutorConfig::ring_setup`.
+    pub ring_setup: RingSetup,
+}
+
+impl From<&Placement> for ShardsConfig {
+    fn from(placement: &Placement) -> ShardsConfig {
+        ShardsConfig { placement: placement.clone(), host: Host::Ring, ring_setup: RingSetup::BEST }
+    }
+}
+
+impl ShardsConfig {
+    fn executor(&self, shard: ShardId) -> Result<ExecutorConfig, Fault> {
+        let mut config = ExecutorConfig { ring_setup: self.ring_setup, ..ExecutorConfig::default() };
+        if let Placement::Pinned { cpus, spin } = &self.placement {
             let cpu = cpus.get(usize::from(shard.0));
             let missing = || Fault::Refused(format!("no CPU is given for shard {}", shard.0));
             config.cpu = Some(*cpu.ok_or_else(missing)?);
@@ -62,22 +81,24 @@ enum End {
 }
 
 /// Starts one thread per endpoint of `mesh`, each running the future that `make` returns on its own thread.
-pub fn start_shards<T, M, F>(mesh: Mesh<T>, placement: &Placement, make: M) -> Result<Shards, Fault>
+pub fn start_shards<T, M, F>(mesh: Mesh<T>, config: impl Into<ShardsConfig>, make: M) -> Result<Shards, Fault>
 where
     T: Send + 'static,
     M: Fn(Endpoint<T>) -> F + Clone + Send + 'static,
     F: Future<Output = Result<(), Fault>> + 'static,
 {
+    let shards_config = config.into();
+    let host = shards_config.host;
     let (tell, ends) = mpsc::channel();
     let mut shards = Shards { threads: Vec::new(), ends, stats: Vec::new() };
     for endpoint in mesh.into_endpoints() {
-        let mut config = placement.config(endpoint.shard())?;
+        let mut config = shards_config.executor(endpoint.shard())?;
         config.doorbell = Some(endpoint.doorbell().clone());
         shards.stats.push(config.stats.clone());
         let (make, tell) = (make.clone(), tell.clone());
         let name = format!("shard-{}", endpoint.shard().0);
         let body = move || {
-            let ran = catch_unwind(AssertUnwindSafe(|| executor::run(config, move || make(endpoint))));
+            let ran = catch_unwind(AssertUnwindSafe(|| host.run(config, move || make(endpoint))));
             let end = match ran {
                 Ok(Ok(Ok(()))) => End::Done,
                 Ok(Ok(Err(fault)) | Err(fault)) => End::Failed(fault),

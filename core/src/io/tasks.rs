@@ -179,6 +179,11 @@ impl<T> JoinHandle<T> {
         self.outcome.finished.get()
     }
 
+    /// The value, if it is there and was not taken.
+    pub(crate) fn take_value(&mut self) -> Option<T> {
+        self.outcome.value.take()
+    }
+
     /// Ends the task where it waits; operations under way keep their memory until the kernel is done.
     pub fn cancel(self) {
         executor::cancel(&self.task);

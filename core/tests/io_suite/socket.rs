@@ -1,20 +1,20 @@
 //! Connections over loopback, on a real ring.
-#![cfg(feature = "io")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
 use watershed_core::io::arena::Arena;
-use watershed_core::io::executor::{self, ExecutorConfig};
+use watershed_core::io::executor;
 use watershed_core::io::socket::{Listener, Stream};
+
+use crate::setup;
 
 fn run<F: Future + 'static>(test: impl FnOnce(Arena) -> F) -> F::Output
 where
     F::Output: 'static,
 {
-    executor::run(ExecutorConfig::default(), || test(Arena::new(64 << 20).unwrap())).unwrap()
+    setup::HOST.run(setup::config(), || test(Arena::new(64 << 20).unwrap())).unwrap()
 }
 
 fn listen() -> Listener {

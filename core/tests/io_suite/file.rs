@@ -1,22 +1,22 @@
 //! Files past the page cache, on a real ring and a real disk.
-#![cfg(feature = "io")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 
 use watershed_core::io::arena::{Arena, Lease};
-use watershed_core::io::executor::{self, ExecutorConfig};
+use watershed_core::io::executor;
 use watershed_core::io::file::{self, File, OpenHow};
+
+use crate::setup;
 
 const DIRECT: OpenHow = OpenHow { create: true, direct: true, read_only: false, exclusive: false, truncate: true };
 
 /// Runs `test` with an empty directory on the disk that holds the build.
 fn in_directory<F: Future<Output = ()> + 'static>(name: &str, test: impl FnOnce(PathBuf, Arena) -> F) {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(name);
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.clone();
-    executor::run(ExecutorConfig::default(), move || test(path, Arena::new(64 << 20).unwrap())).unwrap();
+    setup::HOST.run(setup::config(), move || test(path, Arena::new(64 << 20).unwrap())).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

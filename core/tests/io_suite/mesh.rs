@@ -1,6 +1,4 @@
 //! Messages between executors that keep falling asleep: nothing is lost, nothing overtakes.
-#![cfg(feature = "io")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,6 +9,8 @@ use watershed_core::io::mesh::{Endpoint, Full, Lane, Mesh};
 use watershed_core::io::notify::{Answer, answer, thread_channel};
 use watershed_core::io::shards::{Placement, start_shards};
 use watershed_core::units::ShardId;
+
+use crate::setup;
 
 const SHARDS: u16 = 3;
 const MESSAGES: u64 = 3000;
@@ -57,7 +57,7 @@ async fn every_pair_and_lane(mesh: Endpoint<u64>) -> Result<(), Fault> {
 #[test]
 fn every_message_arrives_in_order_on_unbound_shards() {
     let mesh = Mesh::new(SHARDS, 16).unwrap();
-    let shards = start_shards(mesh, &Placement::Unbound, every_pair_and_lane).unwrap();
+    let shards = start_shards(mesh, setup::shards(Placement::Unbound), every_pair_and_lane).unwrap();
     let stats = shards.stats().to_vec();
     shards.join().unwrap();
     assert!(stats.iter().all(|stats| stats.park_count() > 100), "the shards really slept: {stats:?}");
@@ -69,7 +69,7 @@ fn every_message_arrives_in_order_with_spinning() {
     let cpu = core_affinity::get_core_ids().unwrap()[0].id;
     let placement = Placement::Pinned { cpus: vec![cpu; usize::from(SHARDS)], spin };
     let mesh = Mesh::new(SHARDS, 64).unwrap();
-    start_shards(mesh, &placement, every_pair_and_lane).unwrap().join().unwrap();
+    start_shards(mesh, setup::shards(placement), every_pair_and_lane).unwrap().join().unwrap();
 }
 
 /// One message under way at a time, so that a lost wake is a hang.
@@ -96,7 +96,7 @@ async fn ping_pong(mesh: Endpoint<u64>) -> Result<(), Fault> {
 #[test]
 fn a_single_message_always_wakes_its_receiver() {
     let mesh = Mesh::new(2, 4).unwrap();
-    start_shards(mesh, &Placement::Unbound, ping_pong).unwrap().join().unwrap();
+    start_shards(mesh, setup::shards(Placement::Unbound), ping_pong).unwrap().join().unwrap();
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn threads_ask_and_shards_answer() {
             Ok(())
         }
     };
-    let shards = start_shards(Mesh::new(1, 4).unwrap(), &Placement::Unbound, serve).unwrap();
+    let shards = start_shards(Mesh::new(1, 4).unwrap(), setup::shards(Placement::Unbound), serve).unwrap();
     for number in 0..300 {
         let (answer, awaiting) = answer();
         sender.clone().send((number, answer)).ok().unwrap();
@@ -147,16 +147,17 @@ fn a_shard_that_panics_ends_the_wait_for_all() {
         mesh.recv().await;
         Ok(())
     };
-    let _ = start_shards(Mesh::new(2, 4).unwrap(), &Placement::Unbound, body).unwrap().join();
+    let _ = start_shards(Mesh::new(2, 4).unwrap(), setup::shards(Placement::Unbound), body).unwrap().join();
 }
 
 #[test]
 fn a_shard_that_fails_is_reported() {
     let body = |_: Endpoint<()>| async { Err(Fault::NoSpace { what: "a test" }) };
-    let fault = start_shards(Mesh::new(1, 4).unwrap(), &Placement::Unbound, body).unwrap().join().unwrap_err();
+    let fault =
+        start_shards(Mesh::new(1, 4).unwrap(), setup::shards(Placement::Unbound), body).unwrap().join().unwrap_err();
     assert!(fault.is_no_space());
     let missing = Placement::Pinned { cpus: vec![100_000], spin: Duration::ZERO };
     let body = |_: Endpoint<()>| async { Ok(()) };
-    let fault = start_shards(Mesh::new(1, 4).unwrap(), &missing, body).unwrap().join().unwrap_err();
+    let fault = start_shards(Mesh::new(1, 4).unwrap(), setup::shards(missing), body).unwrap().join().unwrap_err();
     assert!(fault.to_string().contains("CPU 100000"), "{fault}");
 }

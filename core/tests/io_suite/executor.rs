@@ -1,6 +1,4 @@
 //! Tasks, timers, wakers of other threads, and memory, on a real ring.
-#![cfg(feature = "io")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,13 +8,15 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use watershed_core::io::arena::Arena;
-use watershed_core::io::executor::{self, ExecutorConfig};
+use watershed_core::io::executor;
+
+use crate::setup;
 
 fn run<F: Future + 'static>(make: impl FnOnce() -> F) -> F::Output
 where
     F::Output: 'static,
 {
-    executor::run(ExecutorConfig::default(), make).unwrap()
+    setup::HOST.run(setup::config(), make).unwrap()
 }
 
 #[test]
@@ -192,4 +192,10 @@ fn loans_outlive_their_arena_and_its_thread() {
     .join()
     .unwrap();
     assert!(lent.iter().all(|byte| *byte == 9));
+}
+
+#[test]
+fn the_ring_is_set_up_as_asked() {
+    let found = run(|| async { executor::ring_setup() });
+    assert_eq!(found, setup::RING, "this machine's kernel has every feature that the suite asks for");
 }

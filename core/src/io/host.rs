@@ -1,0 +1,67 @@
+//! Which program sleeps for a thread of tasks: our executor, or a glommio executor that it runs in.
+//!
+//! Tasks do not see the difference. Never decides between them: the configuration does.
+
+use std::future::Future;
+use std::str::FromStr;
+
+use super::executor::{self, ExecutorConfig};
+use crate::error::Fault;
+
+/// What runs the tasks of a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Host {
+    /// Our executor, which sleeps in its ring.
+    #[default]
+    Ring,
+    /// A glommio executor, for programs that live on glommio; needs the feature `glommio`.
+    Glommio,
+}
+
+impl Host {
+    /// As `executor::run`, on this host.
+    pub fn run<F>(self, config: ExecutorConfig, make: impl FnOnce() -> F) -> Result<F::Output, Fault>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        match self {
+            Host::Ring => executor::run(config, make),
+            #[cfg(feature = "glommio")]
+            Host::Glommio => super::glommio::run(config, make),
+            #[cfg(not(feature = "glommio"))]
+            Host::Glommio => Err(Fault::Refused("this program was built without the feature `glommio`".to_owned())),
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = Fault;
+
+    fn from_str(name: &str) -> Result<Host, Fault> {
+        match name {
+            "ring" => Ok(Host::Ring),
+            "glommio" => Ok(Host::Glommio),
+            other => Err(Fault::Refused(format!("no host is named `{other}`; there are `ring` and `glommio`"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_names() {
+        assert_eq!("ring".parse::<Host>().unwrap(), Host::default());
+        assert_eq!("glommio".parse::<Host>().unwrap(), Host::Glommio);
+        assert!("tokio".parse::<Host>().unwrap_err().to_string().contains("`tokio`"));
+    }
+
+    #[cfg(not(feature = "glommio"))]
+    #[test]
+    fn a_host_that_is_not_built_in_is_refused() {
+        let fault = Host::Glommio.run(ExecutorConfig::default(), || async {}).unwrap_err();
+        assert!(fault.to_string().contains("feature `glommio`"), "{fault}");
+    }
+}
