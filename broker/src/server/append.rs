@@ -2,6 +2,7 @@
 //!
 //! Placing never waits. A refusal waits as well: it may be computed from a batch that is not durable yet.
 
+use watershed_core::batch::BatchHeader;
 use watershed_core::io::shard::Incoming;
 use watershed_core::units::{Stamp, TopicPartition};
 
@@ -28,10 +29,11 @@ pub(crate) struct Placing {
 pub(crate) fn place<'a>(node: &Node, batches: impl Iterator<Item = (TopicPartition, Incoming<'a>)>) -> Placing {
     let mut placing = Placing { results: Vec::new(), stamp: Stamp(0) };
     for (at, batch) in batches {
-        let bytes = match &batch {
-            Incoming::Copy(bytes) => bytes.len(),
-            Incoming::Own(_, bytes) => *bytes,
+        let (bytes, header) = match &batch {
+            Incoming::Copy(bytes) => (bytes.len(), BatchHeader::parse(bytes)),
+            Incoming::Own(lease, bytes) => (*bytes, BatchHeader::parse(lease)),
         };
+        let records = header.and_then(|header| u64::try_from(header.records_count).ok()).unwrap_or_default();
         let result = node.shard.append(at, batch).map(|appended| {
             placing.stamp = placing.stamp.max(appended.stamp);
             Placed {
@@ -40,10 +42,13 @@ pub(crate) fn place<'a>(node: &Node, batches: impl Iterator<Item = (TopicPartiti
                 log_start: appended.log_start,
             }
         });
-        if result.is_ok() {
+        if result.is_err() {
+            placing.stamp = placing.stamp.max(node.shard.last_stamp(at));
+        } else {
             let mut metrics = node.metrics.borrow_mut();
             metrics.produced_batches += 1;
             metrics.produced_bytes += bytes as u64;
+            metrics.produced_records += records;
         }
         placing.results.push(result.map_err(ErrorCode::from));
     }

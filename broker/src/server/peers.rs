@@ -9,9 +9,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use watershed_core::io::executor::{sleep, spawn, yield_if_needed};
+use watershed_core::io::executor::{now, sleep, spawn, yield_if_needed};
 use watershed_core::io::mesh::{Endpoint, Full, Lane};
 use watershed_core::units::ShardId;
 
@@ -38,7 +38,7 @@ pub(crate) enum Message {
 pub(crate) struct Peers {
     endpoint: Endpoint<Message>,
     next_call: Cell<u64>,
-    waiting: RefCell<BTreeMap<u64, Rc<Promise<Reply>>>>,
+    waiting: RefCell<BTreeMap<u64, (Rc<Promise<Reply>>, Instant)>>,
     /// Calls under way to each shard.
     under_way: RefCell<BTreeMap<ShardId, usize>>,
     returned: Bell,
@@ -101,7 +101,7 @@ impl Peers {
         let id = self.next_call.get();
         self.next_call.set(id + 1);
         let slot = Rc::new(Promise::default());
-        self.waiting.borrow_mut().insert(id, Rc::clone(&slot));
+        self.waiting.borrow_mut().insert(id, (Rc::clone(&slot), now()));
         self.send(to, Lane::Call, Message::Call(id, call));
         Pending::There(slot)
     }
@@ -121,14 +121,16 @@ impl Peers {
         self.rung.ring();
     }
 
-    fn returned(&self, from: ShardId, id: u64, reply: Reply) {
+    /// Hands a reply to who waits for it. Returns how long the call took, in microseconds.
+    fn returned(&self, from: ShardId, id: u64, reply: Reply) -> u64 {
         if let Some(calls) = self.under_way.borrow_mut().get_mut(&from) {
             *calls = calls.saturating_sub(1);
         }
         self.returned.ring();
         let slot = self.waiting.borrow_mut().remove(&id);
-        let slot = slot.expect("a reply follows its call");
+        let (slot, called) = slot.expect("a reply follows its call");
         slot.keep(reply);
+        u64::try_from(now().duration_since(called).as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -144,7 +146,10 @@ pub(crate) async fn receive(node: Rc<Node>) {
                 }
                 answer(&node, from, id, call);
             }
-            Message::Reply(id, reply) => node.peers.returned(from, id, reply),
+            Message::Reply(id, reply) => {
+                let took_us = node.peers.returned(from, id, reply);
+                node.count(|metrics| metrics.mesh_latency.observe_us(took_us));
+            }
             Message::Rung(tokens) => super::reads::rung(&node, &tokens),
         }
         yield_if_needed().await;

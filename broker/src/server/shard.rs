@@ -111,13 +111,21 @@ fn node(shard: Shard, endpoint: Endpoint<Message>, plan: &Plan) -> Rc<Node> {
     let property = |name| u64::try_from(plan.properties.number(name)).ok();
     let request_bytes = property("socket.request.max.bytes").unwrap_or(u64::MAX);
     let request_bytes_max = request_bytes.min(memory.limit_bytes(Pool::Receive)).min(BLOCK_BYTES_MAX);
-    Node::new(Parts {
+    let commits = shard.clone();
+    let node = Node::new(Parts {
         shard,
         peers: Peers::new(endpoint),
         memory,
         request_bytes_max: usize::try_from(request_bytes_max).unwrap_or(usize::MAX),
         idle_us_max: property("connections.max.idle.ms").map(|ms| ms.saturating_mul(1000)),
-    })
+    });
+    let observer = Rc::downgrade(&node);
+    commits.on_commit(Rc::new(move |took_us| {
+        if let Some(node) = observer.upgrade() {
+            node.count(|metrics| metrics.commit_latency.observe_us(took_us));
+        }
+    }));
+    node
 }
 
 /// Does what ordinary threads ask for, as long as the shard runs.

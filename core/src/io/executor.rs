@@ -277,6 +277,11 @@ pub fn doorbell() -> Arc<Doorbell> {
     current().doorbell.clone()
 }
 
+/// The figures of this thread's executor.
+pub fn stats() -> Arc<TurnStats> {
+    current().stats.clone()
+}
+
 /// Which optional features this thread's ring has.
 pub fn ring_setup() -> RingSetup {
     current().ring.borrow().setup()

@@ -91,8 +91,20 @@ pub struct ShardCounters {
     pub flushes_count: u64,
     pub memory_read_bytes: u64,
     pub disk_read_bytes: u64,
-    pub appended_bytes: u64,
-    pub appended_batches: u64,
+    pub memory_reads: u64,
+    pub disk_reads: u64,
+    pub checkpoints_count: u64,
+}
+
+/// What a shard holds at one moment, for the metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardGauges {
+    /// Bytes of the journal's ring that no checkpoint has freed yet.
+    pub journal_used_bytes: u64,
+    pub pool_files_count: u64,
+    pub partitions_count: u64,
+    /// Partitions that failed closed.
+    pub damaged_count: u64,
 }
 
 pub(super) struct Inner {
@@ -112,6 +124,7 @@ pub(super) struct Inner {
     fault: RefCell<Option<Fault>>,
     fault_waiters: RefCell<Vec<Waker>>,
     stopped: RefCell<Vec<Waker>>,
+    pub(super) on_commit: RefCell<Option<Rc<dyn Fn(u64)>>>,
 }
 
 /// A handle on one shard's storage. Cheap to clone; stays on its core.
@@ -155,6 +168,7 @@ impl Shard {
             fault: RefCell::default(),
             fault_waiters: RefCell::default(),
             stopped: RefCell::default(),
+            on_commit: RefCell::default(),
         }));
         executor::spawn(drive(shard.clone()));
         executor::spawn_background(watch_space(shard.clone(), config.free_bytes_min));
@@ -193,6 +207,22 @@ impl Shard {
 
     pub fn counters(&self) -> ShardCounters {
         self.0.counters.get()
+    }
+
+    /// What the shard holds now.
+    pub fn gauges(&self) -> ShardGauges {
+        let store = self.0.store.borrow();
+        ShardGauges {
+            journal_used_bytes: store.journal().ring().used_bytes(),
+            pool_files_count: store.pool_files_count() as u64,
+            partitions_count: store.partitions().count() as u64,
+            damaged_count: store.partitions().filter(|partition| partition.is_closed()).count() as u64,
+        }
+    }
+
+    /// Calls `observe` with the microseconds of each commit, from its submission to its completion.
+    pub fn on_commit(&self, observe: Rc<dyn Fn(u64)>) {
+        *self.0.on_commit.borrow_mut() = Some(observe);
     }
 
     /// Bytes of tails in memory, cached or not yet drained.
@@ -237,6 +267,11 @@ impl Shard {
             leader_epoch: partition.leader_epoch(),
             size_bytes: partition.bytes(),
         })
+    }
+
+    /// What an answer computed from the partition's present state waits for, a refusal too.
+    pub fn last_stamp(&self, key: TopicPartition) -> Stamp {
+        self.0.store.borrow().last_stamp(key).unwrap_or_default()
     }
 
     /// Checks a client's idea of the leader epoch (-1: none).
@@ -289,10 +324,6 @@ impl Shard {
         };
         let checksum = self.place(&placed, incoming);
         let stamp = self.0.store.borrow_mut().placed(now, &placed, checksum);
-        self.count(|counters| {
-            counters.appended_batches += 1;
-            counters.appended_bytes += length as u64;
-        });
         self.kick();
         Ok(Appended {
             base_offset: placed.base_offset,

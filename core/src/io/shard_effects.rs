@@ -208,6 +208,7 @@ impl Shard {
         drop(memory);
         let (ring, position, sequence) = (performer.ring_file(plan.slot), plan.position, plan.sequence);
         let shard = self.clone();
+        let submitted = executor::now();
         executor::spawn(async move {
             match ring.write_lease_at(lease, position, length, true).await {
                 Ok(lease) => shard.0.performer.frames.borrow_mut().push(lease),
@@ -217,6 +218,10 @@ impl Shard {
                 counters.frames_count += 1;
                 counters.frame_bytes += length as u64;
             });
+            let took_us = executor::now().duration_since(submitted).as_micros();
+            if let Some(observe) = shard.0.on_commit.borrow().as_ref() {
+                observe(u64::try_from(took_us).unwrap_or(u64::MAX));
+            }
             shard.0.store.borrow_mut().frame_written(sequence);
             shard.progressed();
         });
@@ -263,7 +268,10 @@ impl Shard {
             lease = opened.write_lease_at(lease, position, step.len(), false).await?;
             position += step.len() as u64;
         }
-        self.count(|counters| counters.image_bytes += position);
+        self.count(|counters| {
+            counters.checkpoints_count += 1;
+            counters.image_bytes += position;
+        });
         Ok(())
     }
 

@@ -246,7 +246,10 @@ impl Shard {
         for part in found {
             match part {
                 Found::Memory(slice) => {
-                    self.count(|counters| counters.memory_read_bytes += slice.len() as u64);
+                    self.count(|counters| {
+                        counters.memory_reads += 1;
+                        counters.memory_read_bytes += slice.len() as u64;
+                    });
                     loaded.slices.push(slice);
                 }
                 Found::Disk { position, length } => {
@@ -264,7 +267,10 @@ impl Shard {
         let bytes = (to - from) as usize;
         let lease = self.0.arena.try_alloc(bytes).ok_or(Fault::NoSpace { what: "a read's buffer" })?;
         let (lease, read) = file.read_at(lease, from, bytes).await?;
-        self.count(|counters| counters.disk_read_bytes += read as u64);
+        self.count(|counters| {
+            counters.disk_reads += 1;
+            counters.disk_read_bytes += read as u64;
+        });
         let head = (position - from) as usize;
         if read < head + length as usize {
             return Err(Fault::Corrupt {

@@ -168,6 +168,11 @@ impl Store {
         self.tenant(key).map(|tenant| tenant.last_stamp)
     }
 
+    /// Fully written files that wait for large segments.
+    pub fn pool_files_count(&self) -> usize {
+        self.files.pool().len()
+    }
+
     /// Whether a record batch of any size would be admitted now.
     pub fn has_room(&self) -> bool {
         let run_bytes = crate::limits::REFERENCE_RUN_BYTES_MIN;
