@@ -1,1 +1,44 @@
-fn main() {}
+//! `watershed-bench`: the machine's floor, a load generator for any Kafka-wire broker, and the rows that hold Watershed
+//! against the floor.
+
+mod broker;
+mod floor;
+mod kafka;
+mod latency;
+mod load;
+mod log;
+mod payload;
+mod place;
+mod process;
+mod report;
+mod server_process;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures Watershed beside what the hardware can do.
+#[derive(Parser)]
+#[command(name = "watershed-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What this machine can do at best
+    Floor(floor::FloorArgs),
+    /// Load on any Kafka-wire broker
+    Log(log::LogArgs),
+    /// The server of `floor`
+    #[command(hide = true)]
+    ServeFloor(floor::ServeArgs),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Floor(args) => floor::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::ServeFloor(args) => floor::serve(&args),
+    }
+}
