@@ -11,6 +11,7 @@ mod payload;
 mod place;
 mod process;
 mod report;
+mod rows;
 mod server_process;
 
 use anyhow::Result;
@@ -30,6 +31,8 @@ enum Command {
     Floor(floor::FloorArgs),
     /// Load on any Kafka-wire broker
     Log(log::LogArgs),
+    /// Watershed's goals and what is reached
+    Rows(rows::RowsArgs),
     /// The server of `floor`
     #[command(hide = true)]
     ServeFloor(floor::ServeArgs),
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Floor(args) => floor::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Rows(args) => rows::run(&args),
         Command::ServeFloor(args) => floor::serve(&args),
     }
 }

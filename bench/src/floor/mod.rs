@@ -16,6 +16,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use watershed_core::io::arena::Arena;
 use watershed_core::io::executor::{self, ExecutorConfig};
 
+pub(crate) use disk::sequential_read;
 pub(crate) use server::{Path, ServerArgs};
 
 use crate::load::{Load, Stream, measure};

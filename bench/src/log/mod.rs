@@ -43,6 +43,9 @@ pub(crate) struct LogArgs {
     /// The broker's program, if it does not lie beside this one
     #[arg(long)]
     pub(crate) broker: Option<PathBuf>,
+    /// The memory budget of that broker, as its own flag takes it
+    #[arg(long)]
+    pub(crate) memory: Option<String>,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
     #[command(flatten)]
@@ -100,7 +103,8 @@ fn alone(args: &LogArgs) -> Result<Row> {
 pub(crate) fn beside_floor(args: &LogArgs) -> Result<Vec<Row>> {
     let place = &args.common.place;
     let floor = Floor::start(args.floor_shape(), place)?;
-    let server = broker::start(args.broker.as_deref(), place, "broker", &[])?;
+    let memory: Vec<&str> = args.memory.iter().flat_map(|memory| ["--memory", memory]).collect();
+    let server = broker::start(args.broker.as_deref(), place, "broker", &memory)?;
     let session = Session::new(args, server.address, Some(server.pid()))?;
     let (mut floors, mut brokers) = (Vec::new(), Vec::new());
     for _ in 0..args.common.rounds.max(1) {
