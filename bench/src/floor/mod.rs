@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use watershed_core::io::arena::Arena;
 use watershed_core::io::executor::{self, ExecutorConfig};
@@ -179,15 +179,18 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<()> {
     on_cpu(args.cpu, move |arena| server::serve(server, arena))
 }
 
-/// Runs a task that uses an arena on an executor pinned to `cpu`.
-fn on_cpu<F, T>(cpu: usize, make: impl FnOnce(Arena) -> F + 'static) -> Result<T>
+/// Runs a task that uses an arena on an executor pinned to `cpu`, in a thread of its own, so that the caller's stays free.
+fn on_cpu<F, T>(cpu: usize, make: impl FnOnce(Arena) -> F + Send + 'static) -> Result<T>
 where
     F: Future<Output = Result<T, watershed_core::error::Fault>> + 'static,
-    T: 'static,
+    T: Send + 'static,
 {
     let config = ExecutorConfig { cpu: Some(cpu), ..ExecutorConfig::default() };
-    let arena = Arena::new(ARENA_BYTES);
-    Ok(executor::run(config, move || async move { make(arena?).await })??)
+    let body = move || {
+        let arena = Arena::new(ARENA_BYTES);
+        executor::run(config, move || async move { make(arena?).await })?
+    };
+    Ok(std::thread::spawn(body).join().map_err(|_| anyhow!("a task of the floor panicked"))??)
 }
 
 /// The directory of the disk probes' file.
