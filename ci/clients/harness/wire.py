@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 
 import crc32c
 
@@ -40,8 +41,9 @@ def record(delta, value, key=None):
     return varint(len(body)) + body
 
 
-def batch(values, magic=2, crc_xor=0, attributes=0, length_plus=0, count_plus=0, delta_plus=0, base_offset=0, producer=(-1, -1, -1), time_ms=1_700_000_000_000):
-    """A record batch; the named arguments plant faults."""
+def batch(values, magic=2, crc_xor=0, attributes=0, length_plus=0, count_plus=0, delta_plus=0, base_offset=0, producer=(-1, -1, -1)):
+    """A record batch of now; the named arguments plant faults."""
+    time_ms = int(time.time() * 1000)
     records = b"".join(record(delta, value) for delta, value in enumerate(values))
     tail = struct.pack(
         ">hiqqqhii", attributes, len(values) - 1 + delta_plus, time_ms, time_ms, *producer, len(values) + count_plus
