@@ -22,7 +22,7 @@ SUITE_SECONDS_MAX = 300
 MESH_CALLS = "watershed_mesh_calls"
 
 
-def command(suite, target, pid):
+def command(suite, target, pid, watershed):
     """The command line of one suite; installs what it needs."""
     if suite == "java":
         return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", tools.java_driver(), "Driver", target]
@@ -30,13 +30,13 @@ def command(suite, target, pid):
         return [str(tools.franz_go()), target]
     if suite == "kcat":
         tools.kcat()
-    return [str(tools.python()), str(HERE / suite / "suite.py"), target, "--pid", str(pid)]
+    return [str(tools.python()), str(HERE / suite / "suite.py"), target, "--pid", str(pid), *(["--watershed"] if watershed else [])]
 
 
-def run_suite(suite, target, pid):
+def run_suite(suite, target, pid, watershed):
     started = time.monotonic()
     try:
-        arguments = command(suite, target, pid)
+        arguments = command(suite, target, pid, watershed)
         done = subprocess.run(arguments, env=dict(os.environ, PYTHONPATH=str(HERE)), stdin=subprocess.DEVNULL, timeout=SUITE_SECONDS_MAX)
         passed = done.returncode == 0
     except (tools.Unavailable, subprocess.TimeoutExpired) as reason:
@@ -52,7 +52,7 @@ def run_with_broker(arguments):
     failed = []
     try:
         for suite in arguments.suites or SUITES:
-            if not run_suite(suite, broker.target, broker.pid):
+            if not run_suite(suite, broker.target, broker.pid, True):
                 failed.append(suite)
             if not broker.alive():
                 print(f"  FAIL the broker died: {broker.log_end()}", flush=True)
@@ -85,7 +85,7 @@ def main():
     if unknown:
         parser.error(f"no suite named {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
     if arguments.target:
-        failed = [suite for suite in arguments.suites or SUITES if not run_suite(suite, arguments.target, arguments.pid)]
+        failed = [suite for suite in arguments.suites or SUITES if not run_suite(suite, arguments.target, arguments.pid, False)]
     else:
         failed = run_with_broker(arguments)
     print(f"  failed: {', '.join(failed)}" if failed else "  every client suite passed", flush=True)

@@ -13,6 +13,7 @@ class Suite:
     def __init__(self, name):
         self.name = name
         self.cases = []
+        self.notes = []
 
     def case(self, function):
         self.cases.append(function)
@@ -24,6 +25,7 @@ class Suite:
         parser.add_argument("target", help="bootstrap address, host:port")
         parser.add_argument("cases", nargs="*")
         parser.add_argument("--pid", type=int, default=0, help="the broker's process, for suites that watch its memory")
+        parser.add_argument("--watershed", action="store_true", help="expect exactly what Watershed answers where Kafka may answer otherwise")
         arguments = parser.parse_args()
         self.arguments = arguments
         failed = 0
@@ -35,13 +37,19 @@ class Suite:
 
     def run(self, case, target):
         started = time.monotonic()
+        self.notes = []
         try:
             case(target)
         except Exception as error:
             print(f"  FAIL {self.name}/{case.__name__} after {time.monotonic() - started:.1f} s: {reason(error)}", flush=True)
             return False
-        print(f"  ok   {self.name}/{case.__name__} {time.monotonic() - started:.1f} s", flush=True)
+        told = ", ".join([f"{time.monotonic() - started:.1f} s", *self.notes])
+        print(f"  ok   {self.name}/{case.__name__} {told}", flush=True)
         return True
+
+    def note(self, what):
+        """Adds a measured value to the line of the case that runs."""
+        self.notes.append(what)
 
 
 def reason(error):
