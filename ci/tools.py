@@ -98,7 +98,7 @@ def franz_go():
         environment = dict(os.environ, GOPATH=str(TOOLS / "go"), GOFLAGS="-modcacherw", GOTOOLCHAIN="local")
         command(["go", "build", "-o", str(program), "."], cwd=source, env=environment)
 
-    need("go", "install Go 1.25 or later")
+    need("go", "install Go 1.26 or later")
     stamped("franz-go", [*sorted(source.glob("*.go")), source / "go.mod", source / "go.sum"], install)
     return program
 
