@@ -67,6 +67,28 @@ impl DirectoryLock {
     }
 }
 
+impl DirectoryLock {
+    /// Locks a directory that must be there and leaves no trace in it.
+    pub fn hold(directory: &Path) -> Result<DirectoryLock, DirectoryLockError> {
+        let io = |cause| DirectoryLockError::Io { directory: directory.to_owned(), cause };
+        let handle = File::open(directory).map_err(io)?;
+        let previous = Holder::read(&directory.join(LOCK_FILE));
+        match handle.try_lock() {
+            Ok(()) => Ok(DirectoryLock { _directory: handle, previous }),
+            Err(TryLockError::WouldBlock) => {
+                Err(DirectoryLockError::Locked { directory: directory.to_owned(), holder: previous })
+            }
+            Err(TryLockError::Error(cause)) => Err(io(cause)),
+        }
+    }
+
+    /// Whether a process holds the directory now.
+    pub fn is_held(directory: &Path) -> bool {
+        let shared = File::open(directory).map(|handle| handle.try_lock_shared());
+        matches!(shared, Ok(Err(TryLockError::WouldBlock)))
+    }
+}
+
 impl Holder {
     /// This process in this boot.
     pub fn this_process() -> Holder {

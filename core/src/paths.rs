@@ -5,10 +5,11 @@ use crate::units::{FileId, JournalId};
 pub const SUPERBLOCK: &str = "superblock";
 pub const SEGMENTS: &str = "segments";
 pub const IMAGES: &str = "images";
+pub const JOURNALS: &str = "journals";
 
 /// A journal's own directory.
 pub fn journal(journal: JournalId) -> String {
-    format!("journals/{:08x}", journal.0)
+    format!("{JOURNALS}/{:08x}", journal.0)
 }
 
 pub fn anchor(id: JournalId) -> String {

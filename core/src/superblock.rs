@@ -157,6 +157,12 @@ impl Superblock {
         })
     }
 
+    /// The newest slot that has the form of a superblock, checked or not: for salvage, when none checks.
+    pub fn decode_unchecked(bytes: &[u8]) -> Option<Superblock> {
+        let slots = bytes.chunks_exact(SLOT_BYTES).take(2).filter(|slot| slot.iter().any(|byte| *byte != 0));
+        slots.filter_map(Superblock::read).max_by_key(|block| block.generation)
+    }
+
     /// Refuses a data directory that belongs to another cluster or node.
     pub fn check_owner(&self, cluster_id: &str, node_id: i32) -> Result<(), Fault> {
         if self.cluster_id == cluster_id && self.node_id == node_id {
@@ -317,6 +323,20 @@ fn checksum(slot_bytes: &[u8], slot: usize) -> u32 {
     let mut sum = Seeded::new(&[slot as u64]);
     sum.update(slot_bytes.get(..at::CHECKSUM).unwrap_or_default());
     sum.finish()
+}
+
+/// The slots of a superblock's or anchor's file that hold something and do not check.
+pub fn damaged_slots(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let slots = bytes.chunks_exact(SLOT_BYTES).take(2).enumerate();
+    let written = slots.filter(|(_, slot)| slot.iter().any(|byte| *byte != 0));
+    written.filter(|(index, slot)| checksum(slot, *index) != get_u32(slot, at::CHECKSUM)).map(|(index, _)| index)
+}
+
+/// The directory that the first written slot belongs to that checks.
+pub fn directory_of(bytes: &[u8]) -> Option<[u8; 16]> {
+    let mut slots = bytes.chunks_exact(SLOT_BYTES).take(2).enumerate();
+    let sound = slots.find(|(index, slot)| checksum(slot, *index) == get_u32(slot, at::CHECKSUM))?;
+    Some(get(sound.1, at::DIRECTORY_ID))
 }
 
 /// The slot that checks and has the highest generation.

@@ -1,8 +1,10 @@
 //! The command line: what can be asked, the exit codes, and nothing about how it is done.
 
 mod exit;
+mod inspect;
 mod logging;
 mod report;
+mod salvage;
 mod show_settings;
 mod start;
 
@@ -35,6 +37,23 @@ enum Command {
         /// As JSON, one object per setting
         #[arg(long)]
         json: bool,
+    },
+    /// Print what a data directory holds and check all of it; changes nothing
+    Inspect {
+        dir: PathBuf,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+        /// With every frame of the journals and its entries
+        #[arg(long)]
+        frames: bool,
+    },
+    /// Copy what is sound in a damaged data directory into a new one
+    Salvage {
+        /// The damaged directory; it is not changed
+        dir: PathBuf,
+        /// A missing or empty directory
+        new: PathBuf,
     },
 }
 
@@ -117,6 +136,8 @@ fn run(cli: Cli, started: Instant) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Start) {
         Command::Start => start::start(settings, &machine, started),
         Command::Settings { json } => show_settings::print(&settings, json),
+        Command::Inspect { dir, json, frames } => inspect::print(&dir, json, frames),
+        Command::Salvage { dir, new } => salvage::run(&settings, &dir, &new),
     }
 }
 

@@ -12,8 +12,7 @@ use crate::superblock::Superblock;
 use crate::units::{FileId, JournalId};
 
 /// Directories that a data directory has, beside those of its journals.
-const DIRECTORIES: [&str; 3] = [paths::SEGMENTS, paths::IMAGES, JOURNALS];
-const JOURNALS: &str = "journals";
+const DIRECTORIES: [&str; 3] = [paths::SEGMENTS, paths::IMAGES, paths::JOURNALS];
 
 /// A data directory that was opened: who it is and where its parts lie. Locking it is the caller's business.
 #[derive(Clone, Debug)]
@@ -80,12 +79,25 @@ impl DataDir {
                 clean: false,
             },
         };
-        for name in DIRECTORIES {
-            let made = path.join(name);
-            fs::create_dir_all(&made).map_err(|error| failed("create", &made, &error))?;
-        }
+        make_directories(path)?;
         directory.write_superblock()?;
         Ok(directory)
+    }
+
+    /// A directory whose superblock is lost, read as if it had this one.
+    pub(super) fn assumed(path: &Path, superblock: Superblock) -> DataDir {
+        DataDir { path: path.to_owned(), superblock }
+    }
+
+    /// A new directory that holds nothing yet and is one only when it was published.
+    pub(super) fn lay_out(path: &Path, superblock: Superblock) -> Result<DataDir, Fault> {
+        make_directories(path)?;
+        Ok(DataDir { path: path.to_owned(), superblock: Superblock { clean: false, ..superblock } })
+    }
+
+    /// Writes the superblock of a directory that was laid out.
+    pub(super) fn publish(&mut self) -> Result<(), Fault> {
+        self.write_superblock()
     }
 
     /// Names another layout of journals, durably. What the old ones held was taken over before.
@@ -175,6 +187,14 @@ impl DataDir {
         }
         Ok(files)
     }
+}
+
+fn make_directories(path: &Path) -> Result<(), Fault> {
+    for name in DIRECTORIES {
+        let made = path.join(name);
+        fs::create_dir_all(&made).map_err(|error| failed("create", &made, &error))?;
+    }
+    Ok(())
 }
 
 /// Names that an interrupted first start, or whoever locks the directory, may have left.

@@ -8,6 +8,7 @@ pub mod block_map;
 pub mod buffers;
 pub mod data_dir;
 pub mod doorbell;
+pub mod examine;
 pub mod executor;
 pub mod file;
 #[cfg(feature = "glommio")]
@@ -20,6 +21,8 @@ mod park;
 pub mod probe;
 pub mod reshard;
 pub mod ring;
+pub mod salvage;
+mod segment_walk;
 pub mod shard;
 mod shard_effects;
 mod shard_read;

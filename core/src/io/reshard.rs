@@ -74,7 +74,8 @@ fn deal(records: Vec<PartitionRecord>, shards: usize) -> Vec<Vec<PartitionRecord
     dealt
 }
 
-async fn make_journal(
+/// A journal that begins with an image of `records`, durable but for the name of its image.
+pub(super) async fn make_journal(
     dir: &DataDir,
     journal: JournalId,
     records: &[PartitionRecord],

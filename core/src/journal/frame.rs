@@ -219,6 +219,12 @@ impl FrameHeader {
         (checks && length == u64::from(header.total_bytes)).then_some(header)
     }
 
+    /// The sequence that bytes with a frame's magic claim, whether they check or not.
+    pub fn claimed_sequence(bytes: &[u8]) -> Option<u64> {
+        let bytes: &[u8; FRAME_HEADER_BYTES] = bytes.first_chunk()?;
+        (get(bytes, at::MAGIC) == FRAME_MAGIC).then(|| get_u64(bytes, at::SEQUENCE))
+    }
+
     /// Reads the copy that ends a frame: `block` is the frame's last block, which begins at `place.position`. The
     /// header comes with the position where its frame begins.
     pub fn decode_tail(block: &[u8], place: FramePlace) -> Option<(FrameHeader, u64)> {

@@ -61,6 +61,12 @@ impl Findings {
         self.references.retain(|reference| reference.sequence >= durable_end);
     }
 
+    /// The walk ends at a frame that was durable and cannot be read: those before it were durable too.
+    pub(super) fn ends_at(&mut self, sequence: u64) {
+        self.proven(sequence);
+        self.cut = Some(sequence);
+    }
+
     /// The next reference whose bytes must be read and checked.
     pub(super) fn next(&self) -> Option<&Append> {
         self.next_index().and_then(|index| self.references.get(index)).map(|reference| &reference.run)

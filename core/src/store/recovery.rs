@@ -93,6 +93,8 @@ pub struct Recovery {
     restored: Vec<Restored>,
     now: Now,
     report: Report,
+    /// Goes on with what is sound where a start refuses.
+    salvaging: bool,
 }
 
 struct Recovered {
@@ -123,11 +125,18 @@ impl Recovery {
             restored: Vec::new(),
             now,
             report: Report { was_clean: anchor.clean, ..Report::default() },
+            salvaging: false,
         };
         if anchor.images.iter().flatten().count() == 0 {
             recovery.begin_scan(None);
         }
         recovery
+    }
+
+    /// Takes what is sound instead of refusing: without a readable image the ring alone, and nothing behind a frame that
+    /// cannot be read.
+    pub fn salvaging(self) -> Recovery {
+        Recovery { salvaging: true, ..self }
     }
 
     /// What to read next; `None` when recovery is over.
@@ -178,11 +187,14 @@ impl Recovery {
                 Ok(())
             }
             Err(fault @ Fault::Version { .. }) => Err(fault),
-            Err(fault) if images.is_empty() => Err(fault),
+            Err(fault) if images.is_empty() && !self.salvaging => Err(fault),
             Err(fault) => {
                 self.report.images_refused.push(fault.to_string());
                 self.anchor = self.anchor.without_image(kept.id);
-                self.phase = Phase::Images(images);
+                match images.is_empty() {
+                    true => self.begin_scan(None),
+                    false => self.phase = Phase::Images(images),
+                }
                 Ok(())
             }
         }
@@ -265,6 +277,12 @@ impl Recovery {
         for step in replay.supply(bytes) {
             match step {
                 Step::Frame(frame) => self.findings.frame(frame.header.sequence, &frame.entries),
+                Step::Corrupt(damage) if self.salvaging && damage.entries_lost => {
+                    self.findings.ends_at(damage.sequence);
+                    self.phase = Phase::Verify;
+                    self.verify_done();
+                    return Ok(());
+                }
                 Step::Corrupt(damage) => {
                     self.refuse_unknown(&damage)?;
                     self.findings.frame(damage.sequence, &damage.entries);
