@@ -30,7 +30,13 @@ fn written(name: &str) -> PathBuf {
         let identity = Identity { directory_id: [9; 16], cluster_id: "cluster".to_owned(), node_id: 1 };
         let dir = DataDir::open(&path, 1, identity).unwrap();
         let store = StoreConfig::default();
-        let config = ShardConfig { store, arena_bytes: 256 << 20, tail_cache_bytes: 4 << 20, free_bytes_min: 0 };
+        let config = ShardConfig {
+            store,
+            arena_bytes: 256 << 20,
+            tail_cache_bytes: 4 << 20,
+            free_bytes_min: 0,
+            retention_check_ms: 60_000,
+        };
         executor::run(ExecutorConfig::default(), move || async move {
             let shard = Shard::open(&dir, ShardId(0), config).await.unwrap();
             shard.durable(shard.assign(KEY, LogSettings::default())).await;

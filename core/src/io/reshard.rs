@@ -18,6 +18,7 @@ use super::tail_memory::TailMemory;
 use crate::checkpoint::{ImageWriter, PartitionRecord, ShardRecord};
 use crate::error::Fault;
 use crate::journal::JournalPoint;
+use crate::store::StoreConfig;
 use crate::superblock::{Anchor, KeptImage};
 use crate::units::{JournalId, TopicId};
 
@@ -42,7 +43,7 @@ async fn take_over(mut dir: DataDir, shards: u16, config: ShardConfig) -> Result
         records.iter().flat_map(|record| &record.image.segments).map(|segment| segment.file).collect();
     let arena = Arena::new(64 << 20)?;
     for (journal, records) in new.iter().zip(deal(records, new.len())) {
-        make_journal(&dir, *journal, &records, config, &arena).await?;
+        make_journal(&dir, *journal, &records, config.store, &arena).await?;
     }
     sync(&dir.images())?;
     dir.set_journals(new)?;
@@ -79,7 +80,7 @@ pub(super) async fn make_journal(
     dir: &DataDir,
     journal: JournalId,
     records: &[PartitionRecord],
-    config: ShardConfig,
+    config: StoreConfig,
     arena: &Arena,
 ) -> Result<(), Fault> {
     let home = dir.journal(journal);
@@ -97,7 +98,7 @@ pub(super) async fn make_journal(
     records.iter().for_each(|record| writer.partition(record));
     let (image, _) = writer.finish(&ShardRecord { next_file_counter: 0, free_files: Vec::new() });
     write(&dir.image(journal, kept.id), 0, &image)?;
-    let anchor = Anchor::new(journal, dir.directory_id(), config.store.journal.ring_file_bytes, 1);
+    let anchor = Anchor::new(journal, dir.directory_id(), config.journal.ring_file_bytes, 1);
     let (slot, block) = anchor.with_image(kept, anchor.durable_end).encode();
     write(&dir.anchor(journal), slot as u64 * block.len() as u64, &*block)?;
     sync(&home)?;

@@ -12,7 +12,6 @@ use super::examine::{Damage, key_of, read_images, read_ring, recover, segment_by
 use super::executor::{self, ExecutorConfig};
 use super::reshard::make_journal;
 use super::segment_walk::SegmentWalk;
-use super::shard::ShardConfig;
 use crate::checkpoint::{ImageHeader, PartitionRecord};
 use crate::error::Fault;
 use crate::journal::FIRST_SEQUENCE;
@@ -65,10 +64,8 @@ pub fn salvage(from: &Path, to: &Path, identity: Identity) -> Result<Salvaged, F
 
 async fn make_journals(dir: &DataDir, journals: Vec<(JournalId, Vec<PartitionRecord>)>) -> Result<(), Fault> {
     let arena = Arena::new(64 << 20)?;
-    let store = StoreConfig::default();
-    let config = ShardConfig { store, arena_bytes: 0, tail_cache_bytes: 0, free_bytes_min: 0 };
     for (journal, records) in journals {
-        make_journal(dir, journal, &records, config, &arena).await?;
+        make_journal(dir, journal, &records, StoreConfig::default(), &arena).await?;
     }
     for path in [dir.images(), dir.segments()] {
         let synced = std::fs::File::open(&path).and_then(|opened| opened.sync_all());

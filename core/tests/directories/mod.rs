@@ -54,7 +54,13 @@ pub(crate) fn open(path: &Path) -> DataDir {
 pub(crate) fn on_shard<F: Future<Output = ()>>(path: &Path, body: impl FnOnce(Shard) -> F + 'static) {
     let dir = open(path);
     let store = StoreConfig::default();
-    let config = ShardConfig { store, arena_bytes: 256 << 20, tail_cache_bytes: 4 << 20, free_bytes_min: 0 };
+    let config = ShardConfig {
+        store,
+        arena_bytes: 256 << 20,
+        tail_cache_bytes: 4 << 20,
+        free_bytes_min: 0,
+        retention_check_ms: 60_000,
+    };
     executor::run(ExecutorConfig::default(), move || async move {
         body(Shard::open(&dir, ShardId(0), config).await.unwrap()).await;
     })
