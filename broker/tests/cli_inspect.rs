@@ -82,6 +82,20 @@ fn a_sound_directory_is_printed_and_damage_ends_with_its_exit_code() {
 }
 
 #[test]
+fn a_damaged_superblock_is_damage_and_not_a_foreign_directory() {
+    let path = written("superblock");
+    let file = path.join("superblock");
+    let slot = fs::metadata(&file).unwrap().len() - 4096;
+    fs::OpenOptions::new().write(true).open(&file).unwrap().write_all_at(&[0xff], slot + 2000).unwrap();
+    let text = told(&["inspect", path.to_str().unwrap()], 6);
+    assert!(text.contains(&format!("{} is damaged at 0", file.display())), "{text}");
+    let to = scratch("superblock-salvaged");
+    let text = told(&["salvage", path.to_str().unwrap(), to.to_str().unwrap()], 0);
+    assert!(text.contains("note    cluster cluster and node 1 are from the damaged superblock"), "{text}");
+    assert!(told(&["inspect", to.to_str().unwrap()], 0).contains(&KEY.to_string()));
+}
+
+#[test]
 fn what_cannot_be_inspected_is_the_directorys_fault() {
     let missing = scratch("missing");
     assert!(told(&["inspect", missing.to_str().unwrap()], 3).contains("No such file"));

@@ -256,8 +256,11 @@ fn config_of(anchor: &Anchor) -> StoreConfig {
     config
 }
 
-/// The images that the anchor keeps, newest first, each with its file's length.
-pub(super) fn read_images(dir: &DataDir, anchor: &Anchor) -> Vec<(KeptImage, Result<(u64, ShardImage), Fault>)> {
+/// An image and its file's length.
+type ReadImage = Result<(u64, ShardImage), Fault>;
+
+/// The images that the anchor keeps, newest first.
+pub(super) fn read_images(dir: &DataDir, anchor: &Anchor) -> Vec<(KeptImage, ReadImage)> {
     let mut kept: Vec<KeptImage> = anchor.images.iter().flatten().copied().collect();
     kept.dedup();
     let read = kept.into_iter().map(|kept| {
