@@ -108,7 +108,7 @@ def beginnings_ends_and_times(target):
 def topic_life(target):
     client = KafkaAdminClient(bootstrap_servers=target)
     topic = create(target, "life", 2)
-    assert topic in client.list_topics()
+    eventually(lambda: topic in client.list_topics(), "the topic is listed")
     try:
         client.create_topics([NewTopic(topic, 2, 1)])
         raise AssertionError("a topic was created twice")
