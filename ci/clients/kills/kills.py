@@ -89,6 +89,11 @@ class Story:
                 self.cycle(cycle, self.layouts[cycle * len(self.layouts) // cycles :][:1])
         self.reading.check_from_the_start()
 
+    def rest(self, resting):
+        """The writers send nothing new while the log is read: how much they write must not depend on how long that takes."""
+        for writer in self.writers:
+            writer.resting = resting
+
     def cycle(self, number, layout):
         time.sleep(self.chance.randint(*RUN_MS) / 1000)
         self.broker.kill()
@@ -97,8 +102,10 @@ class Story:
         self.broker.start(*layout)
         self.waits.append(first_ack(self.writers, started))
         looking = time.monotonic()
+        self.rest(True)
         whole = (number + 1) % WHOLE_EVERY_CYCLES == 0
         self.reading.check_from_the_start() if whole else self.reading.check()
+        self.rest(False)
         print(
             f"    kill {number + 1}: {promised} acknowledged before it, first ack after {self.waits[-1] * 1000:.0f} ms, "
             f"{'the whole log' if whole else 'what is new'} read in {time.monotonic() - looking:.1f} s", flush=True,

@@ -22,6 +22,7 @@ class Writer(threading.Thread):
         self.chance = random.Random(seed)
         self.acknowledged = []
         self.stopping = False
+        self.resting = False
         self.failure = None
         self.first_ack_at = None
         self.producer = Producer({
@@ -39,7 +40,7 @@ class Writer(threading.Thread):
     def run(self):
         number = 0
         while not self.stopping and not self.failure:
-            count, sent_bytes = self.send_run(number)
+            count, sent_bytes = (0, 0) if self.resting else self.send_run(number)
             number += count
             self.producer.poll(0)
             time.sleep(PAUSE_SECONDS + sent_bytes / BYTES_PER_SECOND_MAX)
