@@ -34,11 +34,14 @@ pub(crate) enum Message {
     Rung(Vec<u64>),
 }
 
+/// Who waits for a reply, and since when.
+type Calling = (Rc<Promise<Reply>>, Instant);
+
 /// This shard's side of the mesh.
 pub(crate) struct Peers {
     endpoint: Endpoint<Message>,
     next_call: Cell<u64>,
-    waiting: RefCell<BTreeMap<u64, (Rc<Promise<Reply>>, Instant)>>,
+    waiting: RefCell<BTreeMap<u64, Calling>>,
     /// Calls under way to each shard.
     under_way: RefCell<BTreeMap<ShardId, usize>>,
     returned: Bell,

@@ -73,6 +73,11 @@ pub(super) async fn run(endpoint: Endpoint<Message>, plan: Arc<Plan>) -> Result<
     }
 }
 
+/// Tails kept for readers near the end of their log. Memory that is used again is in the processor's and the kernel's
+/// hands already; more of it costs a page fault and a cleared page for each first use, and readers further behind read
+/// ahead from disk.
+const TAIL_CACHE_BYTES_MAX: u64 = 256 << 20;
+
 /// Shares a shard's memory out.
 pub(super) fn config(memory_bytes: u64, properties: &BrokerProperties) -> ShardConfig {
     let quarter = memory_bytes / 4;
@@ -80,7 +85,7 @@ pub(super) fn config(memory_bytes: u64, properties: &BrokerProperties) -> ShardC
     ShardConfig {
         store: StoreConfig { unwritten_bytes_max: store.unwritten_bytes_max.min(quarter), ..store },
         arena_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
-        tail_cache_bytes: quarter,
+        tail_cache_bytes: quarter.min(TAIL_CACHE_BYTES_MAX),
         free_bytes_min: FREE_BYTES_MIN,
         retention_check_ms: u64::try_from(properties.number("log.retention.check.interval.ms")).unwrap_or(1),
     }

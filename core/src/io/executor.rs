@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+#[cfg(feature = "glommio")]
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -482,6 +483,7 @@ impl Core {
         }
     }
 
+    #[cfg(feature = "glommio")]
     pub(crate) fn doorbell(&self) -> &Arc<Doorbell> {
         &self.doorbell
     }
@@ -530,6 +532,7 @@ impl Core {
 
     /// The second half of a turn inside another reactor. False if there is nothing to do until the eventfd says so, or
     /// the next deadline comes; `end_sleep_elsewhere` must then follow the sleep.
+    #[cfg(feature = "glommio")]
     pub(crate) fn rest_elsewhere(&self) -> bool {
         let busy = !self.queues.is_empty() || self.spin_finds_work();
         if busy {
@@ -541,6 +544,7 @@ impl Core {
     }
 
     /// Announces a sleep, then looks at everything once more.
+    #[cfg(feature = "glommio")]
     fn may_sleep_elsewhere(&self) -> bool {
         self.doorbell.flag.announce();
         let mut ring = self.ring.borrow_mut();
@@ -558,6 +562,7 @@ impl Core {
         idle
     }
 
+    #[cfg(feature = "glommio")]
     pub(crate) fn end_sleep_elsewhere(&self) {
         self.ring.borrow_mut().tell_completions(false);
         self.doorbell.flag.awake();

@@ -128,6 +128,7 @@ impl Ring {
     }
 
     /// From now on completions are told to the eventfd whenever `tell_completions` asks for it.
+    #[cfg(feature = "glommio")]
     pub(crate) fn register_event(&mut self) -> io::Result<()> {
         self.uring.submitter().register_eventfd(self.event.event_fd())?;
         self.uring.completion().disable_eventfd();
@@ -135,6 +136,7 @@ impl Ring {
     }
 
     /// Before and after a sleep in another reactor. What completed before is not told.
+    #[cfg(feature = "glommio")]
     pub(crate) fn tell_completions(&mut self, on: bool) {
         self.sleeps_elsewhere = on;
         let queue = self.uring.completion();

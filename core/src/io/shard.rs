@@ -75,6 +75,9 @@ pub use crate::partition::ReadLimit as Until;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchId(u64);
 
+/// Takes the microseconds of a commit.
+pub type CommitObserver = Rc<dyn Fn(u64)>;
+
 struct Watch {
     partitions: Vec<TopicPartition>,
     bell: Rc<dyn Fn()>,
@@ -124,7 +127,7 @@ pub(super) struct Inner {
     fault: RefCell<Option<Fault>>,
     fault_waiters: RefCell<Vec<Waker>>,
     stopped: RefCell<Vec<Waker>>,
-    pub(super) on_commit: RefCell<Option<Rc<dyn Fn(u64)>>>,
+    pub(super) on_commit: RefCell<Option<CommitObserver>>,
 }
 
 /// A handle on one shard's storage. Cheap to clone; stays on its core.
@@ -221,7 +224,7 @@ impl Shard {
     }
 
     /// Calls `observe` with the microseconds of each commit, from its submission to its completion.
-    pub fn on_commit(&self, observe: Rc<dyn Fn(u64)>) {
+    pub fn on_commit(&self, observe: CommitObserver) {
         *self.0.on_commit.borrow_mut() = Some(observe);
     }
 
