@@ -33,7 +33,28 @@ struct Content {
     seen: Vec<u8>,
     durable: Vec<u8>,
     /// Completed, not flushed.
-    loose: Vec<(usize, Vec<u8>)>,
+    loose: Vec<Loose>,
+}
+
+/// A completed write that no flush has covered.
+#[derive(Clone, Debug)]
+struct Loose {
+    mark: u64,
+    position: usize,
+    bytes: Vec<u8>,
+}
+
+impl Loose {
+    /// A later write is durable: where it lies, this one's bytes can never come back.
+    fn supersede(&mut self, position: usize, bytes: &[u8]) {
+        let from = position.max(self.position);
+        let to = (position + bytes.len()).min(self.position + self.bytes.len());
+        if from < to
+            && let Some(place) = self.bytes.get_mut(from - self.position..to - self.position)
+        {
+            place.copy_from_slice(bytes.get(from - position..to - position).unwrap_or_default());
+        }
+    }
 }
 
 /// The whole disk.
@@ -88,20 +109,28 @@ impl Disk {
     /// Completes a write: reads see it; with `durable` so do crashes.
     pub fn complete(&mut self, id: WriteId, durable: bool) {
         let Some((file, position, bytes)) = self.under_way.remove(&id) else { return };
+        let mark = self.fresh();
         let Some(content) = self.contents.get_mut(&file) else { return };
         overlay(&mut content.seen, position, &bytes);
         if durable {
             overlay(&mut content.durable, position, &bytes);
+            content.loose.iter_mut().for_each(|loose| loose.supersede(position, &bytes));
         } else {
-            content.loose.push((position, bytes));
+            content.loose.push(Loose { mark, position, bytes });
         }
     }
 
-    /// Makes every completed write of the file durable.
-    pub fn flush(&mut self, name: Name) {
+    /// A point between completions: what a flush that begins now will cover.
+    pub fn mark(&mut self) -> u64 {
+        self.fresh()
+    }
+
+    /// Makes the file's writes that had completed before `mark` durable.
+    pub fn flush_before(&mut self, name: Name, mark: u64) {
         let Some(content) = self.seen.get(&name).and_then(|id| self.contents.get_mut(id)) else { return };
-        content.durable.clone_from(&content.seen);
-        content.loose.clear();
+        for loose in content.loose.extract_if(.., |loose| loose.mark < mark) {
+            overlay(&mut content.durable, loose.position, &loose.bytes);
+        }
     }
 
     pub fn rename(&mut self, from: Name, to: Name) {
@@ -114,9 +143,15 @@ impl Disk {
         self.seen.remove(&name);
     }
 
-    /// Makes the names durable.
-    pub fn sync_directory(&mut self) {
-        self.durable.clone_from(&self.seen);
+    /// Makes the names of a directory durable; `inside` says which those are.
+    pub fn sync_names(&mut self, inside: impl Fn(&Name) -> bool) {
+        self.durable.retain(|name, _| !inside(name));
+        self.durable.extend(self.seen.iter().filter(|(name, _)| inside(name)).map(|(name, id)| (*name, *id)));
+    }
+
+    /// A file's length as a reader sees it; 0 if there is none.
+    pub fn length(&self, name: Name) -> u64 {
+        self.seen.get(&name).and_then(|id| self.contents.get(id)).map_or(0, |content| content.seen.len() as u64)
     }
 
     /// Reads what there is from `position` on, at most `length` bytes.
@@ -131,18 +166,20 @@ impl Disk {
         let under_way = std::mem::take(&mut self.under_way);
         for (file, position, bytes) in under_way.into_values() {
             if let Some(content) = self.contents.get_mut(&file) {
-                content.loose.push((position, bytes));
+                content.loose.push(Loose { mark: u64::MAX, position, bytes });
             }
         }
         for content in self.contents.values_mut() {
             let mut loose = std::mem::take(&mut content.loose);
             while !loose.is_empty() {
-                let (position, bytes) = loose.swap_remove(random.below(loose.len() as u64) as usize);
-                tear(&mut content.durable, position, &bytes, random);
+                let torn = loose.swap_remove(random.below(loose.len() as u64) as usize);
+                tear(&mut content.durable, torn.position, &torn.bytes, random);
             }
             content.seen.clone_from(&content.durable);
         }
         self.crash_names(random);
+        let named: std::collections::BTreeSet<u64> = self.seen.values().copied().collect();
+        self.contents.retain(|id, _| named.contains(id));
     }
 
     fn crash_names(&mut self, random: &mut Random) {
@@ -207,7 +244,7 @@ mod tests {
         for seed in 0..50 {
             let mut disk = Disk::new(u64::MAX);
             disk.create(FILE, 4096);
-            disk.sync_directory();
+            disk.sync_names(|_| true);
             let durable = disk.submit(FILE, 0, vec![1; 512]).unwrap();
             let loose = disk.submit(FILE, 512, vec![2; 512]).unwrap();
             disk.complete(durable, true);
@@ -226,7 +263,7 @@ mod tests {
         for seed in 0..50 {
             let mut disk = Disk::new(u64::MAX);
             disk.create(FILE, 512);
-            disk.sync_directory();
+            disk.sync_names(|_| true);
             disk.create(Name::Image(1), 512);
             disk.crash(&mut Random::new(seed));
             assert!(disk.exists(FILE));

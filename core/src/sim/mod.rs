@@ -1,11 +1,13 @@
 //! The deterministic simulator: another driver of the same machines, with a disk that may lose what was not flushed.
+//!
+//! One seed is one history: workload, order of completions, faults and crashes. [`run`] plays it and says what broke.
 
 pub mod disk;
+pub mod model;
 pub mod random;
+pub mod record;
+mod workload;
+mod world;
 
-/// A fault planted in the store, to prove that the simulator finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    /// Watermarks move before the journal is durable.
-    EarlyWatermark,
-}
+pub use crate::store::planted::Bug;
+pub use workload::{Outline, Violation, run};

@@ -1,5 +1,6 @@
 //! Appending one record batch: judged, placed, then journaled, in one synchronous stretch.
 
+use super::planted::Bug;
 use super::{Store, StoreConfig};
 use crate::batch::BatchHeader;
 use crate::error::Refusal;
@@ -105,6 +106,9 @@ impl Store {
             self.inline_files.insert(stamp, (placed.slot, placed.file));
             self.files.placed(placed.file, range);
             return;
+        }
+        if self.config.has_bug(Bug::ReferenceByFrameAlone) {
+            self.journal.segment_written(stamp);
         }
         match self.files.placed_aligned(placed.file, range.clone()) {
             Some(stretch) => {

@@ -8,6 +8,7 @@ use std::ops::Bound;
 use std::ops::Range;
 
 use super::image::{OpenRange, TailRecord};
+use super::planted::Bug;
 use super::{Effect, Op, Outcome, Store};
 use crate::checkpoint::{
     Checkpoint, CheckpointStart, CheckpointStep, FreeFile, ImageWriter, PartitionRecord, ShardRecord,
@@ -154,7 +155,9 @@ impl Store {
         let writer = Box::new(ImageWriter::new(self.journal.id(), self.checkpointing.next_image, point));
         self.checkpointing.next_image += 1;
         self.checkpointing.appended_bytes = 0;
-        self.checkpointing.phase = Phase::Draining { goals: self.files.drain_goals(), writer };
+        let skip = self.config.has_bug(Bug::SkippedDrain);
+        let goals = if skip { BTreeMap::new() } else { self.files.drain_goals() };
+        self.checkpointing.phase = Phase::Draining { goals, writer };
         self.next_file_effect().or(Some(Effect::Again))
     }
 
@@ -226,14 +229,16 @@ impl Store {
                 }
             }
         }
-        let applied_stamp = self.journal.last_stamp().0;
-        Some(PartitionRecord {
-            applied_stamp,
-            image: tenant.partition.to_image(),
-            closed: tenant.partition.is_closed(),
-            open,
-            tails,
-        })
+        let ahead = if self.config.has_bug(Bug::AppliedStampTooHigh) { 3 } else { 0 };
+        let applied_stamp = self.journal.last_stamp().0 + ahead;
+        if self.config.has_bug(Bug::LostTail) {
+            tails.clear();
+        }
+        let mut image = tenant.partition.to_image();
+        if self.config.has_bug(Bug::ProducersForgotten) {
+            image.producers.clear();
+        }
+        Some(PartitionRecord { applied_stamp, image, closed: tenant.partition.is_closed(), open, tails })
     }
 
     fn begin_steps(&mut self, writer: ImageWriter) {
@@ -284,16 +289,21 @@ impl Store {
 
     fn perform(&mut self, step: CheckpointStep) -> Option<Effect> {
         match step {
-            CheckpointStep::FlushFiles(files) => {
+            CheckpointStep::FlushFiles(files) if !self.config.has_bug(Bug::SkippedSegmentFlush) => {
                 self.checkpointing.flushes = files.into();
                 return self.next_flush();
             }
-            CheckpointStep::AwaitDurable(stamp) => {
+            CheckpointStep::AwaitDurable(stamp) if !self.config.has_bug(Bug::ImageBeforeJournal) => {
                 self.checkpointing.awaits = Some(stamp);
                 return self.next_step_effect();
             }
             CheckpointStep::ReleaseRing(point) => {
-                self.journal.release(point);
+                let early = self.config.has_bug(Bug::RingReleasedTooEarly);
+                self.journal.release(if early { self.journal.ring().head() } else { point });
+                self.step_over();
+                return self.next_checkpoint_effect();
+            }
+            _ if self.skips(&step) => {
                 self.step_over();
                 return self.next_checkpoint_effect();
             }
@@ -314,6 +324,16 @@ impl Store {
                 unreachable!("handled above")
             }
         })
+    }
+
+    /// Steps that a planted fault leaves out.
+    fn skips(&self, step: &CheckpointStep) -> bool {
+        match step {
+            CheckpointStep::FlushFiles(_) | CheckpointStep::AwaitDurable(_) => true,
+            CheckpointStep::FlushImage(_) => self.config.has_bug(Bug::SkippedImageFlush),
+            CheckpointStep::SyncImagesDirectory => self.config.has_bug(Bug::SkippedImageSync),
+            _ => false,
+        }
     }
 
     fn begin_step(&mut self) -> super::OpId {

@@ -44,6 +44,8 @@ struct Segment {
     waiting: Vec<Range<u64>>,
     /// Of those two, the runs that the journal does not hold.
     references: Vec<Range<u64>>,
+    /// Behind everything that was placed, in whole blocks.
+    end: u64,
     sealed: bool,
     dirty: bool,
     readers_count: u32,
@@ -156,6 +158,7 @@ impl Files {
     pub fn placed(&mut self, file: FileId, range: Range<u64>) {
         let Some(segment) = self.segments.get_mut(&file) else { return };
         let before = segment.unwritten_bytes();
+        segment.end = segment.end.max(block_ceil(range.end));
         match segment.unwritten.back_mut() {
             Some(last) if block_ceil(last.end) >= range.start => last.end = last.end.max(range.end),
             _ => segment.unwritten.push_back(block_floor(range.start)..range.end),
@@ -168,6 +171,7 @@ impl Files {
     pub fn placed_aligned(&mut self, file: FileId, range: Range<u64>) -> Option<Stretch> {
         let segment = self.segments.get_mut(&file)?;
         let whole = range.start..block_ceil(range.end);
+        segment.end = segment.end.max(whole.end);
         let before = segment.unwritten_bytes();
         if let Some(last) = segment.unwritten.back_mut() {
             last.end = block_ceil(last.end).min(range.start);
@@ -404,6 +408,7 @@ impl Segment {
             writing: Vec::new(),
             waiting: Vec::new(),
             references: Vec::new(),
+            end: 0,
             sealed: false,
             dirty: false,
             readers_count: 0,
@@ -462,7 +467,7 @@ impl Segment {
 
     fn low_mark(&self) -> u64 {
         let open = self.unwritten.iter().chain(&self.writing).chain(&self.waiting);
-        open.map(|range| range.start).min().unwrap_or(u64::MAX)
+        open.map(|range| range.start).min().unwrap_or(self.end)
     }
 }
 

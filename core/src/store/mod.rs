@@ -13,6 +13,7 @@ pub mod files;
 mod findings;
 pub mod image;
 mod maintenance;
+pub mod planted;
 pub mod recovery;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +29,7 @@ use crate::partition::{ClockGuard, LogSettings, Partition};
 use crate::units::{FileId, JournalId, Now, Slot, Stamp, TopicPartition, block_ceil};
 use checkpointing::Checkpointing;
 use files::{Files, Retired, Stretch};
+use planted::Bug;
 
 /// A store's limits. The defaults are the engine's; tests take smaller ones.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,7 @@ pub struct StoreConfig {
     pub checkpoint_bytes: u64,
     /// A planted fault, to prove that the simulator finds it.
     #[cfg(any(test, feature = "sim"))]
-    pub bug: Option<crate::sim::Bug>,
+    pub bug: Option<Bug>,
 }
 
 impl Default for StoreConfig {
@@ -60,13 +62,6 @@ impl Default for StoreConfig {
             #[cfg(any(test, feature = "sim"))]
             bug: None,
         }
-    }
-}
-
-impl StoreConfig {
-    #[cfg(any(test, feature = "sim"))]
-    fn has_bug(&self, bug: crate::sim::Bug) -> bool {
-        self.bug == Some(bug)
     }
 }
 
@@ -120,6 +115,8 @@ pub struct Store {
     leaving: VecDeque<(Stamp, Leaving)>,
     /// Where inline runs lie in memory until their frame is encoded.
     inline_files: BTreeMap<Stamp, (Slot, FileId)>,
+    /// Drained stretches whose memory a frame up to the stamp still needs.
+    held: VecDeque<(Stamp, Effect)>,
     /// Stamps of runs that wait for their file to exist, by where they go.
     references: BTreeMap<(FileId, u64), Stamp>,
     effects: VecDeque<Effect>,
@@ -265,7 +262,7 @@ impl Store {
 
     /// The next thing to do. A frame must be encoded before the next call.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        if self.run_is_durable
+        if (self.run_is_durable || self.config.has_bug(Bug::FramesBeforeAnchor))
             && let Some(plan) = self.journal.next_frame()
         {
             return Some(Effect::WriteFrame(plan));
@@ -321,6 +318,7 @@ impl Store {
             let from = u64::from(run.position);
             copy(slot, file, from..from + u64::from(run.length), place);
         });
+        self.let_go();
     }
 
     /// A frame's durable write has completed.
@@ -373,15 +371,30 @@ impl Store {
             }
             return;
         }
-        if let Some(stamp) = stamp {
+        if let Some(stamp) = stamp
+            && !self.config.has_bug(Bug::ReferenceByFrameAlone)
+        {
             self.journal.segment_written(stamp);
         }
         if let Some(position) = self.files.written(file, &range, durable) {
-            self.effects.push_back(Effect::Drained { slot, file, position });
+            self.hold(file, Effect::Drained { slot, file, position });
             self.drained(slot, file, position);
         }
         let retired = self.files.retire(file);
         self.retired(file, retired);
+    }
+
+    /// Hands an effect out once every frame that takes bytes from the file's memory is encoded.
+    fn hold(&mut self, file: FileId, effect: Effect) {
+        let last = self.inline_files.iter().rev().find(|(_, (_, other))| *other == file).map(|(stamp, _)| *stamp);
+        self.held.push_back((last.unwrap_or_default(), effect));
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
+        let encoded = |stamp: Stamp| self.inline_files.first_key_value().is_none_or(|(first, _)| *first > stamp);
+        let free = self.held.iter().take_while(|(stamp, _)| encoded(*stamp)).count();
+        self.effects.extend(self.held.drain(..free).map(|(_, effect)| effect));
     }
 
     fn drained(&mut self, slot: Slot, file: FileId, position: u64) {
@@ -394,7 +407,8 @@ impl Store {
 
     /// Moves the watermarks and frees the files that the durable stamp allows.
     fn advance(&mut self) {
-        let durable = self.acknowledged();
+        let early = self.config.has_bug(Bug::EarlyWatermark);
+        let durable = if early { self.journal.last_stamp() } else { self.journal.durable() };
         while let Some((stamp, key)) = self.unacknowledged.front().copied() {
             if stamp > durable {
                 break;
@@ -422,19 +436,6 @@ impl Store {
         }
     }
 
-    #[cfg(any(test, feature = "sim"))]
-    fn acknowledged(&self) -> Stamp {
-        if self.config.has_bug(crate::sim::Bug::EarlyWatermark) {
-            return self.journal.last_stamp();
-        }
-        self.journal.durable()
-    }
-
-    #[cfg(not(any(test, feature = "sim")))]
-    fn acknowledged(&self) -> Stamp {
-        self.journal.durable()
-    }
-
     fn retired(&mut self, file: FileId, retired: Option<Retired>) {
         if retired == Some(Retired::Remove) {
             let op = self.begin(Op::Remove);
@@ -444,6 +445,7 @@ impl Store {
 
     fn leave(&mut self, stamp: Stamp, key: TopicPartition, files: Vec<FileId>) {
         let Some(slot) = self.slot(key) else { return };
+        let stamp = if self.config.has_bug(Bug::FileFreeTooEarly) { Stamp(0) } else { stamp };
         self.leaving.extend(files.into_iter().map(|file| (stamp, Leaving::File(slot, file))));
     }
 
@@ -453,6 +455,15 @@ impl Store {
     }
 
     fn push(&mut self, now: Now, key: TopicPartition, change: Change) -> Stamp {
+        let forgotten = match change {
+            Change::Roll { .. } => self.config.has_bug(Bug::RollNotJournaled),
+            Change::Drop => self.config.has_bug(Bug::DropNotJournaled),
+            Change::LogStart { .. } => self.config.has_bug(Bug::LogStartNotJournaled),
+            _ => false,
+        };
+        if forgotten {
+            return self.journal.last_stamp();
+        }
         let stamp = self.journal.push(Entry { target: key, change }, now);
         if let Ok(tenant) = self.tenant_mut(key) {
             tenant.last_stamp = stamp;

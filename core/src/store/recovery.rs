@@ -91,6 +91,8 @@ pub struct Recovery {
     /// Files that are too short for what the image says: damage, unless the journal drops them.
     short: Vec<(TopicPartition, FileId, String)>,
     restored: Vec<Restored>,
+    /// First blocks of an image's open stretches, in the order of their segments, until what follows them comes.
+    tails: BTreeMap<Slot, VecDeque<Restored>>,
     now: Now,
     report: Report,
     /// Goes on with what is sound where a start refuses.
@@ -123,6 +125,7 @@ impl Recovery {
             findings: Findings::default(),
             short: Vec::new(),
             restored: Vec::new(),
+            tails: BTreeMap::new(),
             now,
             report: Report { was_clean: anchor.clean, ..Report::default() },
             salvaging: false,
@@ -173,6 +176,9 @@ impl Recovery {
 
     /// Bytes to put back into memory now, before the next `supply`.
     pub fn take_restored(&mut self) -> Vec<Restored> {
+        if matches!(self.phase, Phase::Done) && self.waiting.is_none() {
+            self.restored.extend(std::mem::take(&mut self.tails).into_values().flatten());
+        }
         std::mem::take(&mut self.restored)
     }
 
@@ -230,7 +236,8 @@ impl Recovery {
         }
         self.insert(Recovered { partition, applied: Stamp(record.applied_stamp), open });
         for tail in record.tails {
-            self.restored.push(Restored { slot, file: FileId(tail.file), position: tail.position, bytes: tail.bytes });
+            let tail = Restored { slot, file: FileId(tail.file), position: tail.position, bytes: tail.bytes };
+            self.tails.entry(slot).or_default().push_back(tail);
         }
         if record.closed {
             self.close(key, "it had failed closed before".to_owned());
@@ -412,21 +419,44 @@ impl Recovery {
         let segment = recovered.partition.segments().by_base(run.segment_base);
         let Some(file) = segment.map(|segment| segment.file) else { return };
         if entry.stamp <= recovered.applied {
-            let open = |(open_file, open): &(FileId, Range<u64>)| {
+            let overlaps = |(open_file, open): &&(FileId, Range<u64>)| {
                 *open_file == file && open.start < range.end && range.start < open.end
             };
-            if recovered.open.iter().any(open) {
-                self.restored.push(Restored { slot, file, position, bytes });
+            // What lies before the open stretch is in the file already.
+            if let Some(open_at) = recovered.open.iter().find(overlaps).map(|(_, open)| open.start) {
+                let skip = open_at.saturating_sub(position) as usize;
+                let bytes = bytes.get(skip..).unwrap_or_default().to_vec();
+                self.put_back(Restored { slot, file, position: position.max(open_at), bytes });
             }
             return;
         }
         if let Some(header) = BatchHeader::parse(&bytes) {
             self.replay(entry, partition::Change::Append { header, position, aligned: false });
             self.files.placed(file, range);
-            self.restored.push(Restored { slot, file, position, bytes });
+            self.put_back(Restored { slot, file, position, bytes });
         } else {
             self.close(key, "a journaled run is no record batch".to_owned());
         }
+    }
+
+    /// Hands bytes out behind the tails of the same and of earlier segments.
+    fn put_back(&mut self, restored: Restored) {
+        let waits = self.tails.get(&restored.slot).is_some_and(|tails| !tails.is_empty());
+        let order = if waits { self.file_order(restored.slot) } else { Vec::new() };
+        let at = |file: FileId| order.iter().position(|other| *other == file);
+        if let Some(tails) = self.tails.get_mut(&restored.slot) {
+            while tails.front().is_some_and(|tail| at(tail.file) <= at(restored.file)) {
+                self.restored.extend(tails.pop_front());
+            }
+        }
+        self.restored.push(restored);
+    }
+
+    fn file_order(&self, slot: Slot) -> Vec<FileId> {
+        let recovered = self.slots.get(slot.0 as usize).and_then(Option::as_ref);
+        recovered
+            .map(|recovered| recovered.partition.segments().iter().map(|segment| segment.file).collect())
+            .unwrap_or_default()
     }
 
     fn apply_reference(&mut self, entry: &FrameEntry, run: &Append, head: &[u8]) {
@@ -437,6 +467,12 @@ impl Recovery {
             header.bytes == run.length && header.base_offset == run.base_offset && header.end_offset() == run.end_offset
         });
         let ended = self.findings.is_ended(key, entry.stamp, run.end_offset);
+        if header.is_none()
+            && ended
+            && let Some(recovered) = self.recovered(key)
+        {
+            recovered.partition.unsettle_producers();
+        }
         match header.or_else(|| ended.then(|| deleted_header(run))) {
             Some(header) => {
                 self.replay(entry, partition::Change::Append { header, position, aligned: true });
@@ -520,6 +556,9 @@ impl Recovery {
         for file in files {
             self.files.forget(slot, *file);
             self.restored.retain(|restored| restored.slot != slot || restored.file != *file);
+            if let Some(tails) = self.tails.get_mut(&slot) {
+                tails.retain(|tail| tail.file != *file);
+            }
         }
     }
 
@@ -598,6 +637,7 @@ impl Store {
             unacknowledged: VecDeque::new(),
             leaving: VecDeque::new(),
             inline_files: BTreeMap::new(),
+            held: VecDeque::new(),
             references: BTreeMap::new(),
             effects: VecDeque::new(),
             ops: BTreeMap::new(),
