@@ -3,7 +3,7 @@
 //! Bytes are Kafka's own, big endian; `base_offset` and `partition_leader_epoch` lie outside the batch's checksum, so the
 //! owner sets them without touching the payload (`DefaultRecordBatch.java`).
 
-use crate::checksum::crc32c;
+use crate::checksum::{Seeded, crc32c};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 61;
@@ -111,26 +111,37 @@ pub fn whole_checksum(batch: &[u8]) -> u32 {
     crate::checksum::combine(crc32c(head), own, covered.len() as u64)
 }
 
-/// Sets the log append time of a whole batch and its checksum anew (`message.timestamp.type=LogAppendTime`).
-pub fn assign_log_append_time(batch: &mut [u8], wall_ms: i64) {
-    let Some(attributes) = batch.get(22).copied() else {
-        return;
-    };
-    if let Some(low) = batch.get_mut(22) {
-        *low = attributes | 0x08;
+/// Sets the log append time in a batch's header and its checksum anew (`message.timestamp.type=LogAppendTime`); `rest` is
+/// what follows the header.
+pub fn assign_log_append_time(header: &mut [u8], rest: &[u8], wall_ms: i64) {
+    if let Some(low) = header.get_mut(22) {
+        *low |= 0x08;
     }
-    if let Some(place) = batch.get_mut(35..).and_then(|rest| rest.first_chunk_mut::<8>()) {
+    if let Some(place) = header.get_mut(35..).and_then(|rest| rest.first_chunk_mut::<8>()) {
         *place = wall_ms.to_be_bytes();
     }
-    let crc = batch.get(CHECKSUM_FROM..).map(crc32c).unwrap_or_default();
-    if let Some(place) = batch.get_mut(17..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-        *place = crc.to_be_bytes();
+    let mut crc = Seeded::new(&[]);
+    crc.update(header.get(CHECKSUM_FROM..).unwrap_or_default());
+    crc.update(rest);
+    if let Some(place) = header.get_mut(17..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+        *place = crc.finish().to_be_bytes();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_append_time_changes_the_header_and_its_checksum() {
+        let mut batch: Vec<u8> = vec![3; 200];
+        batch[8..12].copy_from_slice(&188i32.to_be_bytes());
+        let (header, rest) = batch.split_at_mut(HEADER_BYTES);
+        assign_log_append_time(header, rest, 77);
+        let parsed = BatchHeader::parse(&batch).unwrap();
+        assert!(checksum_fits(&batch, &parsed) && parsed.is_log_append_time());
+        assert_eq!(parsed.max_timestamp, 77);
+    }
 
     #[test]
     fn the_whole_checksum_is_that_of_all_bytes() {

@@ -199,3 +199,28 @@ fn another_number_of_shards_takes_everything_over() {
         .unwrap();
     }
 }
+
+/// C16: one flipped bit, here in the anchor's newest slot, destroys nothing.
+#[test]
+fn c16_a_lost_anchor_slot_loses_no_record() {
+    for lost in 0..2 {
+        let path = fresh_dir("shard_anchor");
+        on_shard(&path, |shard| async move {
+            shard.durable(shard.assign(KEY, settings())).await;
+            append_all(&shard, sizes(40), 0).await;
+        });
+        on_shard(&path, |shard| async move {
+            append_all(&shard, sizes(40), 40).await;
+        });
+        let dir = open_dir(&path);
+        let anchor = dir.anchor(dir.journals()[0]);
+        let mut bytes = std::fs::read(&anchor).unwrap();
+        bytes[lost * 4096 + 40] ^= 1;
+        std::fs::write(&anchor, bytes).unwrap();
+        for _ in 0..2 {
+            on_shard(&path, |shard| async move {
+                check_all(&shard, 0, sizes(40).chain(sizes(40))).await;
+            });
+        }
+    }
+}

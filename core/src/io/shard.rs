@@ -338,28 +338,45 @@ impl Shard {
 
     /// Sets what the leader assigns and puts the batch into memory. Returns a reference's checksum.
     fn place(&self, placed: &Placed, incoming: Incoming<'_>) -> u32 {
-        let mut memory = self.0.memory.borrow_mut();
         let length = placed.length as usize;
-        let mut lease = match incoming {
-            Incoming::Own(lease, _) => lease,
+        match incoming {
+            Incoming::Copy(bytes) if !placed.reference => self.place_copied(placed, bytes),
+            Incoming::Own(lease, _) if !placed.reference => {
+                self.place_copied(placed, lease.get(..length).expect("the batch lies in its lease"))
+            }
+            Incoming::Own(lease, _) => self.place_owned(placed, lease),
             Incoming::Copy(bytes) => {
                 let mut lease = self.0.arena.try_alloc(length).expect("the arena keeps a reserve for chunks");
                 lease.get_mut(..length).expect("a lease is as long as asked").copy_from_slice(bytes);
-                lease
+                self.place_owned(placed, lease)
             }
-        };
-        let batch = lease.get_mut(..length).expect("the batch lies in its lease");
-        batch::assign(batch, placed.base_offset, placed.leader_epoch);
+        }
+    }
+
+    /// Small batches: the head is changed on the way into memory, the rest is copied as it is.
+    fn place_copied(&self, placed: &Placed, bytes: &[u8]) -> u32 {
+        let (head, rest) = bytes.split_first_chunk::<{ batch::HEADER_BYTES }>().expect("the header was parsed");
+        let mut head = *head;
+        batch::assign(&mut head, placed.base_offset, placed.leader_epoch);
         if placed.append_time_ms >= 0 {
-            batch::assign_log_append_time(batch, placed.append_time_ms);
+            batch::assign_log_append_time(&mut head, rest, placed.append_time_ms);
         }
-        if !placed.reference {
-            memory.put_for_frame(placed.slot, placed.file, placed.position, batch);
-            return 0;
-        }
+        self.0.memory.borrow_mut().put_for_frame(placed.slot, placed.file, placed.position, [&head, rest]);
+        0
+    }
+
+    /// Large batches: the block that holds one becomes a part of its segment's memory.
+    fn place_owned(&self, placed: &Placed, mut lease: Lease) -> u32 {
         debug_assert!(placed.length >= REFERENCE_RUN_BYTES_MIN);
-        let checksum = batch::whole_checksum(batch);
-        memory.adopt(placed.slot, placed.file, placed.position, lease, length);
+        let length = placed.length as usize;
+        let whole = lease.get_mut(..length).expect("the batch lies in its lease");
+        let (head, rest) = whole.split_at_mut(batch::HEADER_BYTES);
+        batch::assign(head, placed.base_offset, placed.leader_epoch);
+        if placed.append_time_ms >= 0 {
+            batch::assign_log_append_time(head, rest, placed.append_time_ms);
+        }
+        let checksum = batch::whole_checksum(whole);
+        self.0.memory.borrow_mut().adopt(placed.slot, placed.file, placed.position, lease, length);
         checksum
     }
 

@@ -11,7 +11,7 @@ use super::tail_memory::TailMemory;
 use crate::error::Fault;
 use crate::store::recovery::{Need, Recovery};
 use crate::store::{Store, StoreConfig};
-use crate::superblock::{Anchor, SLOT_BYTES};
+use crate::superblock::{Anchor, SLOT_BYTES, damaged_slots};
 use crate::units::{BLOCK_BYTES, FileId, JournalId, block_ceil, block_floor};
 
 /// A store that is ready to run, and its files.
@@ -65,8 +65,10 @@ async fn recover(
     anchor: &[u8],
 ) -> Result<Opened, Fault> {
     let path = dir.anchor(journal);
+    let in_doubt = damaged_slots(anchor).next().is_some();
     let anchor = Anchor::decode(&path.display().to_string(), anchor, dir.directory_id(), journal)?;
     let mut ring_files = BTreeMap::new();
+    let anchor = Anchor { ring_files_count: ring_files_count(dir, &anchor), ..anchor };
     for slot in 0..anchor.ring_files_count {
         let file = File::open(dir.ring(journal, slot), DIRECT).await?;
         // What replay will take for durable must be.
@@ -74,7 +76,8 @@ async fn recover(
         ring_files.insert(slot, file);
     }
     let lengths: BTreeMap<FileId, u64> = dir.segment_files()?.into_iter().collect();
-    let mut recovery = Recovery::new(config, anchor, lengths.clone(), machine_now());
+    let recovery = Recovery::new(config, anchor, lengths.clone(), machine_now());
+    let mut recovery = if in_doubt { recovery.doubting_anchor() } else { recovery };
     while let Some(need) = recovery.need() {
         let bytes = read(dir, journal, &ring_files, arena, &need).await?;
         recovery.supply(&bytes)?;
@@ -103,6 +106,15 @@ async fn recover(
     }
     let anchor_file = File::open(path, DIRECT).await?;
     Ok(Opened { store, anchor_file, ring_files })
+}
+
+/// What the anchor says, and whole files behind those: the ring may have grown after a slot of the anchor that is lost.
+fn ring_files_count(dir: &DataDir, anchor: &Anchor) -> u32 {
+    let is_whole = |slot: &u32| {
+        let file = std::fs::metadata(dir.ring(anchor.journal, *slot));
+        file.is_ok_and(|file| file.len() == anchor.ring_file_bytes)
+    };
+    (anchor.ring_files_count..u32::MAX).find(|slot| !is_whole(slot)).unwrap_or(anchor.ring_files_count)
 }
 
 async fn read(

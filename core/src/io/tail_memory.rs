@@ -44,10 +44,14 @@ impl TailMemory {
         usage.in_use_bytes as u64 + bytes + RESERVE_BYTES <= usage.limit_bytes as u64
     }
 
-    /// Copies a batch behind the slot's tail, to stay until its frame is encoded (`framed`) whatever is drained before.
-    pub(super) fn put_for_frame(&mut self, slot: Slot, file: FileId, position: u64, bytes: &[u8]) {
-        self.put(slot, file, position, bytes);
-        for piece in self.pieces(slot, file, position..position + bytes.len() as u64) {
+    /// Copies a batch, in two parts, behind the slot's tail, to stay until its frame is encoded (`framed`) whatever is drained before.
+    pub(super) fn put_for_frame(&mut self, slot: Slot, file: FileId, position: u64, parts: [&[u8]; 2]) {
+        let mut at = position;
+        for part in parts {
+            self.put(slot, file, at, part);
+            at += part.len() as u64;
+        }
+        for piece in self.pieces(slot, file, position..at) {
             self.cache.pin(piece.chunk);
         }
     }
@@ -64,7 +68,7 @@ impl TailMemory {
         self.cache.pieces(slot, file, range).expect("what is not drained is in memory")
     }
 
-    /// Copies a batch behind the slot's tail.
+    /// Copies bytes behind the slot's tail.
     pub(super) fn put(&mut self, slot: Slot, file: FileId, position: u64, bytes: &[u8]) {
         self.pad(slot, file, position);
         let length = u32::try_from(bytes.len()).expect("a batch is far below 4 GiB");

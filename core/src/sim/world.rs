@@ -170,20 +170,57 @@ impl World {
     }
 
     fn perform(&mut self, effect: Effect) -> Result<(), String> {
-        let (op, act) = match effect {
+        let Some(effect) = self.perform_now(effect)? else { return Ok(()) };
+        if let Effect::WriteSegment { op, .. } | Effect::CreateFile { op, .. } | Effect::WriteImage { op, .. } = effect
+            && self.finds_no_space()
+        {
+            self.under_way.push((Done::Op(op, Outcome::NoSpace), Act::Nothing));
+            return Ok(());
+        }
+        let (op, act) = self.begin(effect)?;
+        self.under_way.push((Done::Op(op, Outcome::Done), act));
+        Ok(())
+    }
+
+    /// Effects that end at once, and frames, which are encoded at once.
+    fn perform_now(&mut self, effect: Effect) -> Result<Option<Effect>, String> {
+        match effect {
             Effect::WriteFrame(plan) => {
                 let mut bytes = vec![0xaa; plan.length as usize];
                 let memory = &self.memory;
                 self.store.encode_frame(&plan, &mut bytes, |_, file, range, place| copy(memory, file, range, place));
                 let write = self.submit(Name::Ring(plan.slot), plan.position, bytes)?;
                 self.under_way.push((Done::Frame(plan.sequence), Act::Write(write, true)));
-                return Ok(());
             }
-            Effect::WriteSegment { op, file, position, length, durable, .. } => {
-                if self.finds_no_space() {
-                    self.under_way.push((Done::Op(op, Outcome::NoSpace), Act::Nothing));
-                    return Ok(());
+            Effect::SliceImage => {
+                let memory = &self.memory;
+                self.store.slice_image(|_, file, range, out| {
+                    let at = out.len();
+                    out.resize(at + (range.end - range.start) as usize, 0);
+                    copy(memory, file, range, out.get_mut(at..).unwrap_or_default());
+                });
+            }
+            Effect::Again => {}
+            Effect::ForgetFile { slot, file } => {
+                if self.memory.get(&file).is_some_and(|(owner, _)| *owner == slot) {
+                    self.memory.remove(&file);
                 }
+                self.written.retain(|(other, _), _| *other != file);
+            }
+            Effect::Drained { file, position, .. } => {
+                if let Some((_, blocks)) = self.memory.get_mut(&file).filter(|_| self.random.chance(50)) {
+                    blocks.retain(|block, _| (*block + 1).saturating_mul(BLOCK_BYTES) > position);
+                }
+            }
+            other => return Ok(Some(other)),
+        }
+        Ok(None)
+    }
+
+    /// Effects that end later: what the disk does until then.
+    fn begin(&mut self, effect: Effect) -> Result<(OpId, Act), String> {
+        Ok(match effect {
+            Effect::WriteSegment { op, file, position, length, durable, .. } => {
                 let bytes = self.bytes(file, position..position + length, false);
                 self.note_written(file, position, &bytes)?;
                 (op, Act::Write(self.submit(Name::Segment(file), position, bytes)?, durable))
@@ -194,18 +231,10 @@ impl World {
                 (op, Act::SyncJournal)
             }
             Effect::CreateFile { op, file, .. } => {
-                if self.finds_no_space() {
-                    self.under_way.push((Done::Op(op, Outcome::NoSpace), Act::Nothing));
-                    return Ok(());
-                }
                 self.disk.create(Name::Segment(file), 0);
                 (op, Act::SyncSegments)
             }
             Effect::WriteImage { op, image, bytes } => {
-                if self.finds_no_space() {
-                    self.under_way.push((Done::Op(op, Outcome::NoSpace), Act::Nothing));
-                    return Ok(());
-                }
                 let name = Name::ImageInProgress(image);
                 self.disk.create(name, 0);
                 (op, Act::Write(self.submit(name, 0, bytes)?, false))
@@ -221,32 +250,8 @@ impl World {
             Effect::RenameImage { op, image } => (op, Act::Rename(Name::ImageInProgress(image), Name::Image(image))),
             Effect::RemoveImage { op, image } => (op, Act::Remove(Name::Image(image))),
             Effect::RemoveFile { op, file } => (op, Act::Remove(Name::Segment(file))),
-            Effect::SliceImage => {
-                let memory = &self.memory;
-                self.store.slice_image(|_, file, range, out| {
-                    let at = out.len();
-                    out.resize(at + (range.end - range.start) as usize, 0);
-                    copy(memory, file, range, out.get_mut(at..).unwrap_or_default());
-                });
-                return Ok(());
-            }
-            Effect::Again => return Ok(()),
-            Effect::ForgetFile { slot, file } => {
-                if self.memory.get(&file).is_some_and(|(owner, _)| *owner == slot) {
-                    self.memory.remove(&file);
-                }
-                self.written.retain(|(other, _), _| *other != file);
-                return Ok(());
-            }
-            Effect::Drained { file, position, .. } => {
-                if let Some((_, blocks)) = self.memory.get_mut(&file).filter(|_| self.random.chance(50)) {
-                    blocks.retain(|block, _| (*block + 1).saturating_mul(BLOCK_BYTES) > position);
-                }
-                return Ok(());
-            }
-        };
-        self.under_way.push((Done::Op(op, Outcome::Done), act));
-        Ok(())
+            other => return Err(format!("{other:?} was performed before")),
+        })
     }
 
     fn finds_no_space(&mut self) -> bool {

@@ -95,6 +95,10 @@ pub struct Recovery {
     tails: BTreeMap<Slot, VecDeque<Restored>>,
     now: Now,
     report: Report,
+    /// A later run than the anchor's may have written: the chain decides.
+    anchor_in_doubt: bool,
+    /// The highest run of the frames that were replayed.
+    run_seen: u64,
     /// Goes on with what is sound where a start refuses.
     salvaging: bool,
 }
@@ -128,6 +132,8 @@ impl Recovery {
             tails: BTreeMap::new(),
             now,
             report: Report { was_clean: anchor.clean, ..Report::default() },
+            anchor_in_doubt: false,
+            run_seen: 0,
             salvaging: false,
         };
         if anchor.images.iter().flatten().count() == 0 {
@@ -140,6 +146,12 @@ impl Recovery {
     /// cannot be read.
     pub fn salvaging(self) -> Recovery {
         Recovery { salvaging: true, ..self }
+    }
+
+    /// One of the anchor's slots does not check: torn at a crash, or the newest, lost. What it may have said is taken from the
+    /// journal itself.
+    pub fn doubting_anchor(self) -> Recovery {
+        Recovery { anchor_in_doubt: true, ..self }
     }
 
     /// What to read next; `None` when recovery is over.
@@ -272,7 +284,7 @@ impl Recovery {
     fn replay_start(&self, until: Option<u64>) -> ReplayStart {
         ReplayStart {
             journal: self.anchor.journal,
-            run_max: self.anchor.run,
+            run_max: if self.anchor_in_doubt { u64::MAX } else { self.anchor.run },
             point: self.point,
             durable_end: self.anchor.durable_end,
             until,
@@ -353,6 +365,7 @@ impl Recovery {
             match step {
                 Step::Frame(frame) => {
                     self.report.frames_count += 1;
+                    self.run_seen = self.run_seen.max(frame.header.run);
                     self.queue(frame.entries, bytes);
                 }
                 Step::Corrupt(damage) => {
@@ -575,7 +588,7 @@ impl Recovery {
     pub fn finish(mut self) -> (Store, Report) {
         assert!(matches!(self.phase, Phase::Done) && self.work.is_empty(), "recovery is over");
         self.close_short();
-        let anchor = self.anchor.next_run();
+        let anchor = Anchor { run: self.anchor.run.max(self.run_seen), ..self.anchor }.next_run();
         let tail = anchor.needed_point().ring_point();
         let journal =
             Journal::resume(self.config.journal, anchor.journal, anchor.run, self.end, tail, anchor.ring_files_count);
