@@ -581,7 +581,7 @@ fn a_replay_takes_the_append_time_from_the_batch() {
     let mut batch = encode(1, 100, 1);
     batch[43..51].copy_from_slice(&7i64.to_be_bytes());
     batch[51..57].fill(0);
-    let (header, rest) = batch.split_at_mut(batch::HEADER_BYTES);
+    let (header, rest) = batch.split_at_mut(HEADER_BYTES);
     batch::assign_log_append_time(header, rest, 777);
     let header = BatchHeader::parse(&batch).unwrap();
     let append = Change::Append { header, position: 0, aligned: false };
