@@ -60,7 +60,8 @@ fn every_message_arrives_in_order_on_unbound_shards() {
     let shards = start_shards(mesh, setup::shards(Placement::Unbound), every_pair_and_lane).unwrap();
     let stats = shards.stats().to_vec();
     shards.join().unwrap();
-    assert!(stats.iter().all(|stats| stats.park_count() > 100), "the shards really slept: {stats:?}");
+    // How often depends on who else wants the CPU; never would mean that parking was not tried.
+    assert!(stats.iter().all(|stats| stats.park_count() > 5), "the shards really slept: {stats:?}");
 }
 
 #[test]
