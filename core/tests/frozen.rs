@@ -63,10 +63,9 @@ fn directories_that_ended_without_warning_open() {
     }
 }
 
-/// Writes the directories that the next version of the format freezes.
+/// Writes the directories that the next version of the format freezes, and opens copies of them.
 #[test]
-#[ignore = "writes what is frozen by hand"]
-fn freeze() {
+fn directories_that_would_be_frozen_now_open() {
     for (variant, runs) in [("clean", 2), ("unclean", 3)] {
         let path = scratch(&format!("freeze-{variant}"));
         for run in 0..runs {
@@ -77,5 +76,9 @@ fn freeze() {
                 }
             });
         }
+        let copy = scratch(&format!("thaw-{variant}"));
+        let copied = Command::new("cp").arg("-r").arg(&path).arg(&copy).status().unwrap();
+        assert!(copied.success());
+        goes_on(&copy, runs * PER_RUN);
     }
 }
