@@ -2,6 +2,7 @@
 pub mod catalog;
 pub mod configs;
 pub mod fetch_sessions;
+pub mod groups;
 pub mod metrics;
 pub mod producer_ids;
 pub mod wire;

@@ -83,7 +83,7 @@ fn root_text(message: &Message) -> String {
         _ => "Data",
     };
     let doc = match message.key {
-        -1 => format!("{}, a control record's value, versions {min} to {max}.", message.name),
+        -1 => format!("{}, a part of a record, versions {min} to {max}.", message.name),
         key => format!("{} {} (key {key}), versions {min} to {max}.", message.name, message.kind),
     };
     let (decode, encode) = codec(layout);
@@ -146,7 +146,7 @@ fn plain_type(ty: &Type) -> String {
     match ty {
         Type::Primitive(name) => match name.as_str() {
             "string" => "String".to_owned(),
-            "records" => "Vec<u8>".to_owned(),
+            "bytes" | "records" => "Vec<u8>".to_owned(),
             "uuid" => "[u8; 16]".to_owned(),
             "topic_id" => "TopicId".to_owned(),
             _ => name.clone(),
@@ -172,6 +172,7 @@ fn default(field: &Field) -> String {
         Type::Primitive(name) => match name.as_str() {
             "bool" => "false".to_owned(),
             "string" => "String::new()".to_owned(),
+            "bytes" => "Vec::new()".to_owned(),
             "uuid" => "[0; 16]".to_owned(),
             "topic_id" => "TopicId::ZERO".to_owned(),
             "f64" => "0.0".to_owned(),
@@ -280,6 +281,7 @@ fn decode_call(ty: &Type, name: &str, nullable: &str) -> String {
             assert_eq!(nullable, "nullable_", "records may always be null");
             format!("r.nullable_bytes(\"{name}\").map(|bytes| bytes.map(<[u8]>::to_vec))")
         }
+        Type::Primitive(ty) if ty == "bytes" => format!("r.bytes(\"{name}\").map(<[u8]>::to_vec)"),
         Type::Primitive(ty) if ty == "topic_id" => format!("r.uuid(\"{name}\").map(TopicId)"),
         Type::Primitive(ty) => format!("r.{nullable}{ty}(\"{name}\")"),
         Type::Struct(ty) if nullable.is_empty() => format!("{ty}::decode(r, version)"),
@@ -325,6 +327,7 @@ fn encode_value(field: &Field, nullable: bool) -> String {
         Type::Struct(_) => format!("{place}.encode(w, version)"),
         Type::Primitive(ty) => match ty.as_str() {
             "string" => format!("w.{prefix}str({borrowed})"),
+            "bytes" => format!("w.bytes({borrowed})"),
             "records" => format!("w.nullable_bytes({borrowed})"),
             "topic_id" => format!("w.raw(&{place}.0)"),
             "uuid" => format!("w.raw(&{place})"),
@@ -380,8 +383,8 @@ fn layout_bytes(messages: &[Message], message: &Message, layout: &Layout, versio
                 }
             }
             Type::Primitive(name) => match (name.as_str(), flexible) {
-                ("string" | "records", true) => 1,
-                ("records", false) => 4,
+                ("string" | "bytes" | "records", true) => 1,
+                ("bytes" | "records", false) => 4,
                 _ => primitive_bytes_min(&field.ty).max(if name == "string" { 2 } else { 1 }),
             },
         })
@@ -394,7 +397,7 @@ fn primitive_bytes_min(ty: &Type) -> usize {
         panic!("{ty:?} is not primitive");
     };
     match name.as_str() {
-        "bool" | "i8" | "string" | "records" => 1,
+        "bool" | "i8" | "string" | "bytes" | "records" => 1,
         "i16" | "u16" => 2,
         "i32" => 4,
         "i64" | "f64" => 8,

@@ -123,6 +123,7 @@ error_codes! {
     MemberIdRequired 79 "MEMBER_ID_REQUIRED" lasting "join again with the member id given here"
     GroupMaxSizeReached 81 "GROUP_MAX_SIZE_REACHED" lasting "the group has as many members as it may"
     FencedInstanceId 82 "FENCED_INSTANCE_ID" lasting "another member has taken this instance id"
+    GroupSubscribedToTopic 86 "GROUP_SUBSCRIBED_TO_TOPIC" lasting "a member of the group still subscribes to the topic"
     InvalidRecord 87 "INVALID_RECORD" lasting "a record or its batch breaks a rule of the log"
     UnstableOffsetCommit 88 "UNSTABLE_OFFSET_COMMIT" retriable "an open transaction may still change the offset"
     ThrottlingQuotaExceeded 89 "THROTTLING_QUOTA_EXCEEDED" retriable "the quota is used up for now"

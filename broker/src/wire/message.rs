@@ -10,7 +10,7 @@ pub enum Kind {
     Response,
     /// A record of `__cluster_metadata`; the key is its type.
     Record,
-    /// The value of a control record; it has no key.
+    /// A part of a record: the value of a control record, a coordinator's key or value. It has no key.
     Data,
 }
 

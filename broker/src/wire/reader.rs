@@ -198,6 +198,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8]> {
+        let at = self.at;
+        self.nullable_bytes(field)?.ok_or(WireError::UnexpectedNull { field, at })
+    }
+
     /// A byte string as its place in the message, which need not be here yet; `None` for null.
     pub fn nullable_range(&mut self, field: &'static str) -> Result<Option<Range<usize>>> {
         let Some(length) = self.length(field, false)? else {

@@ -112,6 +112,10 @@ impl Writer {
         self.raw(value.unwrap_or_default().as_bytes());
     }
 
+    pub fn bytes(&mut self, value: &[u8]) {
+        self.nullable_bytes(Some(value));
+    }
+
     pub fn nullable_bytes(&mut self, value: Option<&[u8]>) {
         self.length(value.map(<[u8]>::len));
         self.raw(value.unwrap_or_default());

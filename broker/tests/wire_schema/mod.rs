@@ -53,8 +53,8 @@ pub(crate) struct Message {
     pub(crate) structs: Vec<Layout>,
 }
 
-const PRIMITIVES: [&str; 11] =
-    ["bool", "i8", "i16", "i32", "i64", "u16", "f64", "string", "records", "uuid", "topic_id"];
+const PRIMITIVES: [&str; 12] =
+    ["bool", "i8", "i16", "i32", "i64", "u16", "f64", "string", "bytes", "records", "uuid", "topic_id"];
 
 impl Message {
     pub(crate) fn is_flexible(&self, version: i16) -> bool {
@@ -62,9 +62,13 @@ impl Message {
     }
 }
 
-/// Every message of both schema files; a struct that a response reuses from its request is found in the request's `structs`.
+/// Every message of the schema files; a struct that a response reuses from its request is found in the request's `structs`.
 pub(crate) fn messages() -> Vec<Message> {
-    let texts = [include_str!("../../src/wire/schema/apis.txt"), include_str!("../../src/wire/schema/records.txt")];
+    let texts = [
+        include_str!("../../src/wire/schema/apis.txt"),
+        include_str!("../../src/wire/schema/groups.txt"),
+        include_str!("../../src/wire/schema/records.txt"),
+    ];
     texts.iter().flat_map(|text| parse(text)).collect()
 }
 
@@ -136,7 +140,10 @@ fn parse_message(line: &str) -> Message {
     let versions = parse_versions(rest[0], all);
     assert_eq!(rest[1], "flexible", "{line}");
     let root = Layout { name: format!("{name}{suffix}"), versions, fields: Vec::new() };
-    let flexible_from = rest[2].parse().expect(line);
+    let flexible_from = match rest[2] {
+        "never" => i16::MAX,
+        from => from.parse().expect(line),
+    };
     Message { kind, name, key, flexible_from, root, structs: Vec::new() }
 }
 

@@ -180,7 +180,7 @@ impl Values<'_> {
                 }
                 out.extend(text.as_bytes());
             }
-            "records" => {
+            "bytes" | "records" => {
                 let bytes = number.to_be_bytes();
                 self.length(bytes.len(), out);
                 out.extend(bytes);

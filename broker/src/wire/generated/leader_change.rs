@@ -3,7 +3,7 @@ use crate::wire::message::{Kind, Message};
 use crate::wire::reader::{Reader, Result};
 use crate::wire::writer::Writer;
 
-/// LeaderChange, a control record's value, versions 0 to 1.
+/// LeaderChange, a part of a record, versions 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeaderChange {
     pub version: i16,

@@ -14,6 +14,8 @@ pub mod create_partitions;
 #[rustfmt::skip]
 pub mod create_topics;
 #[rustfmt::skip]
+pub mod delete_groups;
+#[rustfmt::skip]
 pub mod delete_records;
 #[rustfmt::skip]
 pub mod delete_topics;
@@ -21,6 +23,8 @@ pub mod delete_topics;
 pub mod describe_cluster;
 #[rustfmt::skip]
 pub mod describe_configs;
+#[rustfmt::skip]
+pub mod describe_groups;
 #[rustfmt::skip]
 pub mod describe_topic_partitions;
 #[rustfmt::skip]
@@ -30,17 +34,39 @@ pub mod fetch;
 #[rustfmt::skip]
 pub mod find_coordinator;
 #[rustfmt::skip]
+pub mod group_metadata_key;
+#[rustfmt::skip]
+pub mod group_metadata_value;
+#[rustfmt::skip]
+pub mod heartbeat;
+#[rustfmt::skip]
 pub mod incremental_alter_configs;
 #[rustfmt::skip]
 pub mod init_producer_id;
 #[rustfmt::skip]
+pub mod join_group;
+#[rustfmt::skip]
 pub mod leader_change;
+#[rustfmt::skip]
+pub mod leave_group;
+#[rustfmt::skip]
+pub mod list_groups;
 #[rustfmt::skip]
 pub mod list_offsets;
 #[rustfmt::skip]
 pub mod metadata;
 #[rustfmt::skip]
 pub mod no_op_record;
+#[rustfmt::skip]
+pub mod offset_commit;
+#[rustfmt::skip]
+pub mod offset_commit_key;
+#[rustfmt::skip]
+pub mod offset_commit_value;
+#[rustfmt::skip]
+pub mod offset_delete;
+#[rustfmt::skip]
+pub mod offset_fetch;
 #[rustfmt::skip]
 pub mod offset_for_leader_epoch;
 #[rustfmt::skip]
@@ -59,5 +85,7 @@ pub mod remove_topic_record;
 pub mod snapshot_footer;
 #[rustfmt::skip]
 pub mod snapshot_header;
+#[rustfmt::skip]
+pub mod sync_group;
 #[rustfmt::skip]
 pub mod topic_record;

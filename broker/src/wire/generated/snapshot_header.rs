@@ -3,7 +3,7 @@ use crate::wire::message::{Kind, Message};
 use crate::wire::reader::{Reader, Result};
 use crate::wire::writer::Writer;
 
-/// SnapshotHeader, a control record's value, versions 0 to 0.
+/// SnapshotHeader, a part of a record, versions 0 to 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SnapshotHeader {
     pub version: i16,
