@@ -36,6 +36,16 @@ fn rewritten(frame: &[u8]) -> Vec<u8> {
         Fetch fetch FetchRequest;
         ListOffsets list_offsets ListOffsetsRequest;
         Metadata metadata MetadataRequest;
+        OffsetCommit offset_commit OffsetCommitRequest;
+        OffsetFetch offset_fetch OffsetFetchRequest;
+        JoinGroup join_group JoinGroupRequest;
+        Heartbeat heartbeat HeartbeatRequest;
+        LeaveGroup leave_group LeaveGroupRequest;
+        SyncGroup sync_group SyncGroupRequest;
+        DescribeGroups describe_groups DescribeGroupsRequest;
+        ListGroups list_groups ListGroupsRequest;
+        DeleteGroups delete_groups DeleteGroupsRequest;
+        OffsetDelete offset_delete OffsetDeleteRequest;
         FindCoordinator find_coordinator FindCoordinatorRequest;
         ApiVersions api_versions ApiVersionsRequest;
         CreateTopics create_topics CreateTopicsRequest;

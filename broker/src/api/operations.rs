@@ -16,10 +16,16 @@ const IDEMPOTENT_WRITE: u8 = 12;
 
 const TOPIC: [u8; 8] = [READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS];
 const CLUSTER: [u8; 7] = [CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE];
+const GROUP: [u8; 5] = [READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS];
 
 /// What may be done to a topic.
 pub(crate) fn topic(asked: bool) -> i32 {
     of(asked, &TOPIC)
+}
+
+/// What may be done to a group.
+pub(crate) fn group(asked: bool) -> i32 {
+    of(asked, &GROUP)
 }
 
 /// What may be done to the cluster.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::controller::Controller;
 use super::image::Resource;
+use super::names;
 use super::record::{ConfigRecord, MetadataRecord};
 use super::rejection::{Outcome, refuse};
 use crate::configs::{BrokerProperties, ConfigType, parts, property, topic_row, topic_value, validate_topic};
@@ -187,10 +188,16 @@ fn edited(current: &str, op: &AlterOp) -> String {
 
 fn check_values(resource: &Resource, values: &BTreeMap<String, String>) -> Outcome<()> {
     match resource {
-        Resource::Topic(_) => match validate_topic(values) {
-            Ok(()) => Ok(()),
-            Err(message) => refuse(ErrorCode::InvalidConfig, message),
-        },
+        Resource::Topic(name) => {
+            let mut values = values.clone();
+            for (config, value) in names::own_configs(name) {
+                // What the topic has of itself may stay, whatever others may set.
+                if values.get(&config) == Some(&value) {
+                    values.remove(&config);
+                }
+            }
+            validate_topic(&values).or_else(|message| refuse(ErrorCode::InvalidConfig, message))
+        }
         _ => values.iter().try_for_each(|(name, value)| check_property(name, value)),
     }
 }

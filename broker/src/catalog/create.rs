@@ -126,7 +126,8 @@ fn plan(controller: &Controller, topic: &NewTopic, spare: &mut usize) -> Outcome
     let Some(rest) = spare.checked_sub(replicas.len()) else {
         return too_many();
     };
-    let overrides = overrides(&topic.configs)?;
+    let mut overrides = overrides(&topic.configs)?;
+    overrides.extend(names::own_configs(&topic.name));
     *spare = rest;
     Ok(Plan { replicas, overrides })
 }

@@ -7,11 +7,24 @@ use crate::wire::error_code::ErrorCode;
 const NAME_BYTES_MAX: usize = 249;
 /// The catalog's own log; never a topic that a client may create.
 pub(super) const CLUSTER_METADATA: &str = "__cluster_metadata";
-const INTERNAL: [&str; 3] = ["__consumer_offsets", "__share_group_state", "__transaction_state"];
+const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+const INTERNAL: [&str; 3] = [CONSUMER_OFFSETS, "__share_group_state", "__transaction_state"];
 
 /// Whether clients may not produce to the topic of this name.
 pub fn is_internal(name: &str) -> bool {
     name == CLUSTER_METADATA || INTERNAL.contains(&name)
+}
+
+/// The configurations that a coordinator's topic has from the start, as in Kafka. No cleaner compacts it: its coordinator
+/// writes what is live anew.
+pub(super) fn own_configs(name: &str) -> impl Iterator<Item = (String, String)> {
+    let configs: &[(&str, &str)] = match name {
+        CONSUMER_OFFSETS => {
+            &[("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")]
+        }
+        _ => &[],
+    };
+    configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
 }
 
 /// Checks a new topic's name by itself.

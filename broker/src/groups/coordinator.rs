@@ -5,6 +5,7 @@
 //! [`Coordinator::loaded`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use watershed_core::units::Now;
 
@@ -108,19 +109,19 @@ impl Coordinator {
         }
     }
 
-    /// Everything that the log has to hold, each record with what the log holds now.
-    pub fn live_records(&self) -> impl Iterator<Item = GroupRecord> {
-        self.groups.values().flat_map(|group| {
-            let stored =
-                group.stored.clone().map(|value| GroupRecord::Group { group: group.id.clone(), value: Some(value) });
-            let offsets = group.offsets.iter().map(|(topic, partition, value)| GroupRecord::Offset {
-                group: group.id.clone(),
-                topic: topic.to_owned(),
-                partition,
-                value: Some(value.clone()),
-            });
-            stored.into_iter().chain(offsets)
-        })
+    /// All that the log has to hold of the first group after this one, with what it holds now: who writes it anew goes
+    /// from group to group.
+    pub fn live_records(&self, after: Option<&str>) -> Option<(String, Vec<GroupRecord>)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (id, group) = self.groups.range::<str, _>((start, Bound::Unbounded)).next()?;
+        let stored = group.stored.clone().map(|value| GroupRecord::Group { group: id.clone(), value: Some(value) });
+        let offsets = group.offsets.iter().map(|(topic, partition, value)| GroupRecord::Offset {
+            group: id.clone(),
+            topic: topic.to_owned(),
+            partition,
+            value: Some(value.clone()),
+        });
+        Some((id.clone(), stored.into_iter().chain(offsets).collect()))
     }
 
     /// The waiter is answered now or later.

@@ -3,14 +3,17 @@
 //! The only place where either changes after the start. A record that does not fit ends the process: to serve on from a
 //! catalog that disagrees with its log would be worse than a restart.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
+use watershed_core::io::executor::spawn;
 use watershed_core::units::{ShardId, Stamp, TopicPartition};
 
 use crate::catalog::{Change, MetadataRecord, Resource};
 
 use super::boot::Beginning;
 use super::node::Node;
+use super::{groups, offsets_log};
 
 /// Records that are durable in the metadata log, and the owners that were chosen for the partitions they create.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ impl Applied {
 }
 
 /// Takes a commit in. Commits arrive in the order of the metadata log.
-pub(crate) fn apply(node: &Node, commit: &Commit) -> Applied {
+pub(crate) fn apply(node: &Rc<Node>, commit: &Commit) -> Applied {
     node.owners.borrow_mut().extend(commit.owners.iter().copied());
     let changes: Vec<Change> = {
         let mut catalog = node.catalog.borrow_mut();
@@ -45,19 +48,25 @@ pub(crate) fn apply(node: &Node, commit: &Commit) -> Applied {
 }
 
 /// Takes in what every shard begins with, into an empty catalog.
-pub(crate) fn begin(node: &Node, beginning: &Beginning) -> Applied {
+pub(crate) fn begin(node: &Rc<Node>, beginning: &Beginning) -> Applied {
     node.set_cluster(Arc::new(beginning.cluster.clone()));
+    spawn(groups::run(Rc::clone(node)));
     apply(node, &Commit { records: beginning.records.clone(), owners: beginning.owners.clone() })
 }
 
 /// Does to this shard's logs what a change of the catalog means.
-fn follow(node: &Node, change: Change) -> Stamp {
+fn follow(node: &Rc<Node>, change: Change) -> Stamp {
     match change {
         Change::PartitionCreated(at) if owns(node, at) => {
             let settings = node.settings_of(at.topic);
-            settings.map_or(Stamp(0), |settings| node.shard.assign(at, (*settings).clone()))
+            let stamp = settings.map_or(Stamp(0), |settings| node.shard.assign(at, (*settings).clone()));
+            if is_offsets_log(node, at) {
+                groups::open(node, at);
+            }
+            stamp
         }
         Change::TopicRemoved(topic) => {
+            groups::topic_removed(node, topic.id, &topic.name);
             let dropped = topic.places().filter_map(|at| drop_partition(node, at));
             dropped.max().unwrap_or_default()
         }
@@ -76,6 +85,10 @@ fn follow(node: &Node, change: Change) -> Stamp {
         | Change::BrokerChanged(_)
         | Change::Other => Stamp(0),
     }
+}
+
+fn is_offsets_log(node: &Node, at: TopicPartition) -> bool {
+    node.catalog.borrow().topic(at.topic).is_some_and(|topic| topic.name == offsets_log::TOPIC)
 }
 
 fn owns(node: &Node, at: TopicPartition) -> bool {

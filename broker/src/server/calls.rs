@@ -14,12 +14,14 @@ use watershed_core::io::socket::{RawStream, Stream};
 use watershed_core::units::{ShardId, TopicPartition};
 
 use crate::catalog;
+use crate::groups::Listed;
 use crate::wire::error_code::ErrorCode;
 
 use super::append::{self, Placed};
 use super::apply::{self, Commit};
 use super::bell::Local;
 use super::boot::Beginning;
+use super::groups::{self, GroupAsk, GroupTold};
 use super::node::Node;
 use super::offsets::{self, OffsetAsk, OffsetFound};
 use super::reads::{self, ReadAsk, Reader, Seen};
@@ -55,6 +57,10 @@ pub(crate) enum Call {
     Offsets(Reader, Vec<OffsetAsk>),
     EpochEnds(Vec<(TopicPartition, i32, i32)>),
     DeleteRecords(Vec<(TopicPartition, i64)>),
+    /// Ask the coordinator of a group, which is that partition of the offsets topic.
+    Group(TopicPartition, String, GroupAsk),
+    /// The groups of all coordinators of the shard.
+    ListGroups,
     /// Change the catalog; to the metadata host only.
     Submit(Box<catalog::Request>),
     /// Begin to serve with this catalog and these owners; answered when the logs that this shard lacks exist.
@@ -80,6 +86,8 @@ pub(crate) enum Reply {
     Offsets(Vec<Result<OffsetFound, ErrorCode>>),
     EpochEnds(Vec<Result<(i32, i64), ErrorCode>>),
     Deleted(Vec<Result<i64, ErrorCode>>),
+    Group(Result<GroupTold, ErrorCode>),
+    Groups(Result<Vec<Listed>, ErrorCode>),
     Submitted(Box<catalog::Reply>),
     Held(Vec<TopicPartition>),
     /// The log could not do it; the reason is in the log of the process.
@@ -120,6 +128,8 @@ pub(crate) fn answer(node: &Rc<Node>, from: ShardId, call: Call) -> Answering {
             let deleted = offsets::delete_records(node, &asks);
             later(node, async move |node| Reply::Deleted(deleted.durable(&node).await))
         }
+        Call::Group(at, group, ask) => groups::ask(node, at, &group, ask),
+        Call::ListGroups => Answering::Now(Reply::Groups(groups::list(node))),
         Call::Submit(request) => {
             let submitted = metadata::submit(node, *request);
             later(node, async move |_| submitted.await)

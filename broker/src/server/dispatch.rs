@@ -66,7 +66,9 @@ fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'
         Api::ListOffsets => {
             plain(envelope, frame, async move |body| api::list_offsets::handle(&node, &request, body).await)
         }
-        Api::FindCoordinator => plain(envelope, frame, async move |body| api::find_coordinator::handle(&request, body)),
+        Api::FindCoordinator => {
+            plain(envelope, frame, async move |body| api::find_coordinator::handle(&node, &request, body).await)
+        }
         Api::CreateTopics => plain(envelope, frame, async move |body| api::create_topics::handle(&node, body).await),
         Api::DeleteTopics => {
             plain(envelope, frame, async move |body| api::delete_topics::handle(&node, &request, body).await)
@@ -78,6 +80,16 @@ fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'
         Api::OffsetForLeaderEpoch => {
             plain(envelope, frame, async move |body| api::offset_for_leader_epoch::handle(&node, body).await)
         }
+        Api::OffsetCommit
+        | Api::OffsetFetch
+        | Api::OffsetDelete
+        | Api::JoinGroup
+        | Api::SyncGroup
+        | Api::Heartbeat
+        | Api::LeaveGroup
+        | Api::ListGroups
+        | Api::DescribeGroups
+        | Api::DeleteGroups => start_group(connection, envelope, frame),
         Api::DescribeConfigs => plain(envelope, frame, async move |body| api::describe_configs::handle(&node, body)),
         Api::CreatePartitions => {
             plain(envelope, frame, async move |body| api::create_partitions::handle(&node, body).await)
@@ -89,6 +101,35 @@ fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'
         Api::DescribeTopicPartitions => {
             plain(envelope, frame, async move |body| api::describe_topic_partitions::handle(&node, body))
         }
+    }
+}
+
+/// The APIs of consumer groups.
+fn start_group(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'_>) -> Result<Work, End> {
+    let (node, request) = (Rc::clone(&connection.node), envelope.clone());
+    let connection = Rc::clone(connection);
+    match envelope.api {
+        Api::OffsetCommit => {
+            plain(envelope, frame, async move |body| api::offset_commit::handle(&node, &request, body).await)
+        }
+        Api::OffsetFetch => {
+            plain(envelope, frame, async move |body| api::offset_fetch::handle(&node, &request, body).await)
+        }
+        Api::OffsetDelete => plain(envelope, frame, async move |body| api::offset_delete::handle(&node, body).await),
+        Api::JoinGroup => {
+            plain(envelope, frame, async move |body| api::join_group::handle(&connection, &request, body).await)
+        }
+        Api::SyncGroup => plain(envelope, frame, async move |body| api::sync_group::handle(&connection, body).await),
+        Api::Heartbeat => plain(envelope, frame, async move |body| api::heartbeat::handle(&node, body).await),
+        Api::LeaveGroup => {
+            plain(envelope, frame, async move |body| api::leave_group::handle(&node, &request, body).await)
+        }
+        Api::ListGroups => plain(envelope, frame, async move |body| api::list_groups::handle(&node, body).await),
+        Api::DescribeGroups => {
+            plain(envelope, frame, async move |body| api::describe_groups::handle(&node, &request, body).await)
+        }
+        Api::DeleteGroups => plain(envelope, frame, async move |body| api::delete_groups::handle(&node, body).await),
+        _ => unreachable!("no API of groups"),
     }
 }
 

@@ -15,14 +15,16 @@ use watershed_core::units::{ShardId, TopicId, TopicPartition};
 use crate::catalog::Catalog;
 use crate::configs::{BrokerProperties, effective_topic_settings};
 use crate::fetch_sessions::{FetchSessions, SLOTS};
+use crate::groups::{Answer, Waiter};
 use crate::metrics::ShardMetrics;
 use crate::producer_ids::ProducerIds;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::topic_ref::TopicRef;
 
-use super::bell::Bell;
+use super::bell::{Bell, Promise};
 use super::calls::{Call, Reply};
 use super::connection::Connection;
+use super::groups::Groups;
 use super::memory::Memory;
 use super::metadata::Host;
 use super::peers::{Peers, Pending};
@@ -67,6 +69,10 @@ pub(crate) struct Node {
     pub(crate) waiting: RefCell<BTreeMap<u64, Rc<Bell>>>,
     /// Watches that this shard keeps for fetches of any shard.
     pub(crate) watches: RefCell<BTreeMap<(ShardId, u64), WatchId>>,
+    /// The coordinators of groups that live on this shard.
+    pub(crate) groups: Groups,
+    /// Members of groups on this shard's connections that wait, by the token that coordinators answer.
+    members: RefCell<BTreeMap<u64, Rc<Promise<Answer>>>>,
     tokens: Cell<u64>,
     /// No connection is taken any more, and what waits ends.
     pub(crate) closing: Cell<bool>,
@@ -107,6 +113,8 @@ impl Node {
             connections: RefCell::default(),
             waiting: RefCell::default(),
             watches: RefCell::default(),
+            groups: Groups::default(),
+            members: RefCell::default(),
             tokens: Cell::new(0),
             closing: Cell::new(false),
             stopping: Cell::new(false),
@@ -139,6 +147,20 @@ impl Node {
     pub(crate) fn next_token(&self) -> u64 {
         self.tokens.set(self.tokens.get() + 1);
         self.tokens.get()
+    }
+
+    /// A member waits for its group from now on, until what is returned is dropped.
+    pub(crate) fn wait_for_group(self: &Rc<Self>) -> MemberWait {
+        let (token, promise) = (self.next_token(), Rc::new(Promise::default()));
+        self.members.borrow_mut().insert(token, Rc::clone(&promise));
+        MemberWait { node: Rc::clone(self), token, promise }
+    }
+
+    /// A coordinator's answer has come. Who does not wait any more needs none.
+    pub(crate) fn answered(&self, token: u64, answer: Answer) {
+        if let Some(promise) = self.members.borrow().get(&token) {
+            promise.keep(answer);
+        }
     }
 
     /// The topic that a request means, or the code for its absence.
@@ -186,5 +208,28 @@ impl Node {
     /// Calls and waits for the reply.
     pub(crate) async fn call(self: &Rc<Self>, to: ShardId, call: Call) -> Reply {
         self.begin(to, call).await.await
+    }
+}
+
+/// A member of a group that waits for its coordinator's answer.
+pub(crate) struct MemberWait {
+    node: Rc<Node>,
+    token: u64,
+    promise: Rc<Promise<Answer>>,
+}
+
+impl MemberWait {
+    pub(crate) fn waiter(&self) -> Waiter {
+        Waiter { shard: self.node.id(), token: self.token }
+    }
+
+    pub(crate) async fn answer(&self) -> Answer {
+        self.promise.kept().await
+    }
+}
+
+impl Drop for MemberWait {
+    fn drop(&mut self) {
+        self.node.members.borrow_mut().remove(&self.token);
     }
 }

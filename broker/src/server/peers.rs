@@ -4,7 +4,7 @@
 //! itself is the function call that the other shard would make. Rings are one-way, coalesced, and hold no credit.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use watershed_core::io::executor::{now, sleep, spawn, yield_if_needed};
 use watershed_core::io::mesh::{Endpoint, Full, Lane};
 use watershed_core::units::ShardId;
+
+use crate::groups::Answer;
 
 use super::bell::{Bell, Local, Promise};
 use super::calls::{self, Answering, Call, Reply};
@@ -32,6 +34,8 @@ pub(crate) enum Message {
     Call(u64, Call),
     Reply(u64, Reply),
     Rung(Vec<u64>),
+    /// What a group's coordinator has for one who waits.
+    Told(u64, Box<Answer>),
 }
 
 /// Who waits for a reply, and since when.
@@ -46,6 +50,8 @@ pub(crate) struct Peers {
     under_way: RefCell<BTreeMap<ShardId, usize>>,
     returned: Bell,
     rings: RefCell<Rings>,
+    told: RefCell<VecDeque<(ShardId, u64, Answer)>>,
+    /// Rings when something waits to be carried to another shard.
     rung: Bell,
 }
 
@@ -77,6 +83,7 @@ impl Peers {
             under_way: RefCell::default(),
             returned: Bell::default(),
             rings: RefCell::default(),
+            told: RefCell::default(),
             rung: Bell::default(),
         }
     }
@@ -124,6 +131,24 @@ impl Peers {
         self.rung.ring();
     }
 
+    /// Carries a coordinator's answer to another shard, in order.
+    pub(crate) fn tell(&self, to: ShardId, token: u64, answer: Answer) {
+        self.told.borrow_mut().push_back((to, token, answer));
+        self.rung.ring();
+    }
+
+    /// What waits to be carried to other shards.
+    fn outgoing(&self) -> Vec<(ShardId, Message)> {
+        let rings = self.rings.borrow_mut().take().into_iter().map(|(to, tokens)| (to, Message::Rung(tokens)));
+        let told = self
+            .told
+            .borrow_mut()
+            .drain(..)
+            .map(|(to, token, answer)| (to, Message::Told(token, Box::new(answer))))
+            .collect::<Vec<_>>();
+        rings.chain(told).collect()
+    }
+
     /// Hands a reply to who waits for it. Returns how long the call took, in microseconds.
     fn returned(&self, from: ShardId, id: u64, reply: Reply) -> u64 {
         if let Some(calls) = self.under_way.borrow_mut().get_mut(&from) {
@@ -154,6 +179,7 @@ pub(crate) async fn receive(node: Rc<Node>) {
                 node.count(|metrics| metrics.mesh_latency.observe_us(took_us));
             }
             Message::Rung(tokens) => super::reads::rung(&node, &tokens),
+            Message::Told(token, answer) => node.answered(token, *answer),
         }
         yield_if_needed().await;
     }
@@ -172,14 +198,12 @@ fn answer(node: &Rc<Node>, from: ShardId, id: u64, call: Call) {
     }
 }
 
-/// Carries rings to other shards, for as long as this one runs.
+/// Carries rings and coordinators' answers to other shards, for as long as this one runs.
 pub(crate) async fn ring(node: Rc<Node>) {
     let peers = &node.peers;
     loop {
-        peers.rung.until(|| !peers.rings.borrow().is_empty()).await;
-        let rings = peers.rings.borrow_mut().take();
-        for (to, tokens) in rings {
-            let mut message = Message::Rung(tokens);
+        peers.rung.until(|| !peers.rings.borrow().is_empty() || !peers.told.borrow().is_empty()).await;
+        for (to, mut message) in peers.outgoing() {
             while let Err(Full(back)) = peers.endpoint.send(to, Lane::Outbox, message) {
                 message = back;
                 sleep(RING_WAIT).await;

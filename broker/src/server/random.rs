@@ -22,6 +22,19 @@ pub(crate) fn uuid() -> [u8; 16] {
     }
 }
 
+/// A random UUID as people write it.
+pub(crate) fn uuid_text() -> String {
+    let text = |part: &[u8]| part.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (bytes, mut parts) = (uuid(), Vec::new());
+    let mut rest = bytes.as_slice();
+    for length in [4, 2, 2, 2, 6] {
+        let (part, after) = rest.split_at(length);
+        parts.push(text(part));
+        rest = after;
+    }
+    parts.join("-")
+}
+
 /// A number that is hard to meet twice.
 pub(crate) fn number() -> u32 {
     RandomState::new().hash_one(0u8) as u32

@@ -68,7 +68,15 @@ apis! {
     Fetch fetch FetchRequest;
     ListOffsets list_offsets ListOffsetsRequest;
     Metadata metadata MetadataRequest;
+    OffsetCommit offset_commit OffsetCommitRequest;
+    OffsetFetch offset_fetch OffsetFetchRequest;
     FindCoordinator find_coordinator FindCoordinatorRequest;
+    JoinGroup join_group JoinGroupRequest;
+    Heartbeat heartbeat HeartbeatRequest;
+    LeaveGroup leave_group LeaveGroupRequest;
+    SyncGroup sync_group SyncGroupRequest;
+    DescribeGroups describe_groups DescribeGroupsRequest;
+    ListGroups list_groups ListGroupsRequest;
     ApiVersions api_versions ApiVersionsRequest;
     CreateTopics create_topics CreateTopicsRequest;
     DeleteTopics delete_topics DeleteTopicsRequest;
@@ -77,7 +85,9 @@ apis! {
     OffsetForLeaderEpoch offset_for_leader_epoch OffsetForLeaderEpochRequest;
     DescribeConfigs describe_configs DescribeConfigsRequest;
     CreatePartitions create_partitions CreatePartitionsRequest;
+    DeleteGroups delete_groups DeleteGroupsRequest;
     IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest;
+    OffsetDelete offset_delete OffsetDeleteRequest;
     DescribeCluster describe_cluster DescribeClusterRequest;
     DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest;
 }
