@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import tools  # noqa: E402
 from harness.broker import Broker  # noqa: E402
 
-SUITES = ("kcat", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go", "malformed")
+SUITES = ("kcat", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go", "groups", "malformed")
 SUITE_SECONDS_MAX = 300
 MESH_CALLS = "watershed_mesh_calls"
 
@@ -47,7 +47,7 @@ def run_suite(suite, target, pid, watershed):
 
 
 def run_with_broker(arguments):
-    broker = Broker(arguments.broker, f"suites-{arguments.cores.replace(':', '-')}", arguments.cores, ["num.partitions=4"])
+    broker = Broker(arguments.broker, f"suites-{arguments.cores.replace(':', '-')}", arguments.cores, ["num.partitions=4", "group.initial.rebalance.delay.ms=500"])
     print(f"  broker with --cores {arguments.cores} ready in {broker.start():.2f} s at {broker.target}", flush=True)
     failed = []
     try:
