@@ -38,15 +38,9 @@ impl Offsets {
 
     /// Topic, partition and what is committed, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i32, &OffsetCommitValue)> {
-        let each = |(topic, partitions)| Offsets::of_topic(topic, partitions);
-        self.by_topic.iter().flat_map(each)
-    }
-
-    fn of_topic<'a>(
-        topic: &'a String,
-        partitions: &'a BTreeMap<i32, OffsetCommitValue>,
-    ) -> impl Iterator<Item = (&'a str, i32, &'a OffsetCommitValue)> {
-        partitions.iter().map(move |(partition, value)| (topic.as_str(), *partition, value))
+        self.by_topic.iter().flat_map(|(topic, partitions)| {
+            partitions.iter().map(move |(partition, value)| (topic.as_str(), *partition, value))
+        })
     }
 
     /// Tombstones for those of which `ended` holds.

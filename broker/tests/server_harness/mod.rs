@@ -1,4 +1,5 @@
 //! A broker process of a test's own, and a raw client that speaks its protocol.
+#![allow(dead_code)] // each test uses a part
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
