@@ -58,8 +58,8 @@ rows! {
     "delete.topic.enable" Boolean = Some("true"), Valid::Any, ON, "Whether topics may be deleted.";
     "fetch.max.bytes" Int = Some("57671680"), Valid::AtLeast(1024), ON, "The most bytes of one answer to a fetch.";
     "group.initial.rebalance.delay.ms" Int = Some("3000"), Valid::Any, ON, "How long a new group waits for more members.";
-    "group.max.size" Int = Some("2147483647"), Valid::AtLeast(1), ON, "Members that a group may have.";
     "group.max.session.timeout.ms" Int = Some("1800000"), Valid::Any, ON, "The longest session timeout of a member.";
+    "group.max.size" Int = Some("2147483647"), Valid::AtLeast(1), ON, "Members that a group may have.";
     "group.min.session.timeout.ms" Int = Some("6000"), Valid::Any, ON, "The shortest session timeout of a member.";
     "inter.broker.listener.name" String = None, Valid::Any, SOLO, "The listener between brokers.";
     "listener.security.protocol.map" String = Some("PLAINTEXT:PLAINTEXT"), Valid::Any, ON, "The security protocol of each listener.";
