@@ -16,6 +16,9 @@ pub const MAGIC: u8 = 2;
 /// `producer_id` of a batch that is not idempotent.
 pub const NO_PRODUCER: i64 = -1;
 
+/// The attribute that says that the timestamp is the broker's.
+pub const LOG_APPEND_TIME: i16 = 0x08;
+
 /// A record batch's header as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
@@ -76,7 +79,7 @@ impl BatchHeader {
     }
 
     pub fn is_log_append_time(&self) -> bool {
-        self.attributes & 0x08 != 0
+        self.attributes & LOG_APPEND_TIME != 0
     }
 
     /// 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd; 5 to 7 are not defined.
@@ -115,7 +118,7 @@ pub fn whole_checksum(batch: &[u8]) -> u32 {
 /// what follows the header.
 pub fn assign_log_append_time(header: &mut [u8], rest: &[u8], wall_ms: i64) {
     if let Some(low) = header.get_mut(22) {
-        *low |= 0x08;
+        *low |= LOG_APPEND_TIME as u8;
     }
     if let Some(place) = header.get_mut(35..).and_then(|rest| rest.first_chunk_mut::<8>()) {
         *place = wall_ms.to_be_bytes();

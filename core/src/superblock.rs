@@ -18,7 +18,7 @@ pub const SLOT_BYTES: usize = BLOCK_BYTES as usize;
 pub const SUPERBLOCK_MAGIC: [u8; 8] = *b"WSSUPERB";
 pub const SUPERBLOCK_VERSION: u32 = 1;
 pub const ANCHOR_MAGIC: [u8; 8] = *b"WSANCHOR";
-pub const ANCHOR_VERSION: u32 = 1;
+pub const ANCHOR_VERSION: u32 = 2;
 /// Bytes of a cluster id at most. Kafka's own have 22.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 /// Journals of one data directory at most: what fits the slot.
@@ -351,7 +351,7 @@ fn newest<'a>(file: &str, bytes: &'a [u8], magic: [u8; 8], known: u32) -> Result
         });
     };
     match get_u32(slot, at::VERSION) {
-        found if found != known => Err(Fault::Version { file: file.to_owned(), found, known }),
+        found if !(1..=known).contains(&found) => Err(Fault::Version { file: file.to_owned(), found, known }),
         _ => Ok(slot),
     }
 }

@@ -3,7 +3,7 @@
 
 use watershed_core::checkpoint::{self, ImageWriter, ShardRecord};
 use watershed_core::journal::frame::{self, FRAME_HEADER_BYTES};
-use watershed_core::journal::{Append, Change, Entry, Journal, JournalConfig, JournalPoint, Place, entry};
+use watershed_core::journal::{Append, Change, Entry, Journal, JournalConfig, JournalPoint, Origin, Place, entry};
 use watershed_core::paths;
 use watershed_core::superblock::{self, Anchor, KEPT_IMAGE_BYTES, KeptImage, SLOT_BYTES, Superblock};
 use watershed_core::units::{FileId, JournalId, Now, Stamp, TopicId, TopicPartition};
@@ -103,10 +103,8 @@ fn superblock_and_anchor_lie_as_documented() {
     holds_nothing_else("### Kept image", &rows, &bytes[a::IMAGES..][..KEPT_IMAGE_BYTES]);
 }
 
-/// A frame with an inline run of 100 bytes and a reference.
-fn sample_frame() -> Vec<u8> {
-    let mut journal = Journal::resume(JournalConfig::default(), JournalId(3), 2, POINT, POINT.ring_point(), 2);
-    let run = Append {
+fn run(place: Place) -> Append {
+    Append {
         leader_epoch: 1,
         base_offset: 1,
         end_offset: 2,
@@ -114,13 +112,17 @@ fn sample_frame() -> Vec<u8> {
         position: 4096,
         length: 100,
         max_timestamp: 1,
-        place: Place::Inline,
-    };
+        place,
+    }
+}
+
+/// A frame of these changes; inline bytes are 0xab.
+fn frame_of(changes: &[Change]) -> Vec<u8> {
+    let mut journal = Journal::resume(JournalConfig::default(), JournalId(3), 2, POINT, POINT.ring_point(), 2);
     let target = TopicPartition { topic: TopicId([7; 16]), partition: 2 };
-    let entry = |change| Entry { target, change };
-    let now = Now { monotonic_us: 1, wall_ms: 1 };
-    journal.push(entry(Change::Append(run)), now);
-    journal.push(entry(Change::Roll { base_offset: 1, file: FileId(9) }), now);
+    for change in changes {
+        journal.push(Entry { target, change: *change }, Now { monotonic_us: 1, wall_ms: 1 });
+    }
     let plan = journal.next_frame().unwrap();
     let mut bytes = vec![0; plan.length as usize];
     journal.encode_frame(&plan, &mut bytes, |_, place| place.fill(0xab));
@@ -135,16 +137,25 @@ fn frames_and_entries_lie_as_documented() {
         TOTAL_BYTES, ENTRIES_COUNT, PAYLOAD_BYTES, DIRECTORY_CHECKSUM, CHECKSUM);
     let header_rows = compare("### Frame header", FRAME_HEADER_BYTES, &fields);
     let fields = fields!(e: KIND, PLACE, PARTITION, TOPIC, LEADER_EPOCH, LENGTH, STAMP, FIRST, END_OFFSET, SEGMENT_BASE, FILE,
-        MAX_TIMESTAMP, POSITION, PAYLOAD_AT, PAYLOAD_CHECKSUM, CHECKSUM);
-    let mut entry_rows = compare("### Entry", entry::ENTRY_BYTES, &fields);
+        MAX_TIMESTAMP, POSITION, PAYLOAD_AT, PAYLOAD_CHECKSUM, BASE_SEQUENCE, PRODUCER_ID, PRODUCER_EPOCH, ATTRIBUTES,
+        CHECKSUM);
+    let entry_rows = compare("### Entry", entry::ENTRY_BYTES, &fields);
 
-    let bytes = sample_frame();
+    let bytes = frame_of(&[Change::Append(run(Place::Inline)), Change::Roll { base_offset: 1, file: FileId(9) }]);
     let (header, rest) = bytes.split_at(FRAME_HEADER_BYTES);
     holds_nothing_else("### Frame header", &header_rows, header);
     let (first, rest) = rest.split_at(entry::ENTRY_BYTES);
     let (_, rest) = rest.split_at(entry::ENTRY_BYTES);
-    entry_rows.retain(|row| row.2 != "FILE");
-    holds_nothing_else("### Entry", &entry_rows, first);
+    let rows_without = |unused: &[&str]| -> Vec<Row> {
+        entry_rows.iter().filter(|row| !unused.contains(&row.2.as_str())).cloned().collect()
+    };
+    let of_references = ["FILE", "BASE_SEQUENCE", "PRODUCER_ID", "PRODUCER_EPOCH", "ATTRIBUTES"];
+    holds_nothing_else("### Entry", &rows_without(&of_references), first);
+    let origin = Origin { producer_id: 1, producer_epoch: 1, base_sequence: 1, attributes: 1 };
+    let place = Place::Segment { file: FileId(9), checksum: 1, origin: Some(origin) };
+    let reference = frame_of(&[Change::Append(run(place))]);
+    let entry = &reference[FRAME_HEADER_BYTES..][..entry::ENTRY_BYTES];
+    holds_nothing_else("### Entry", &rows_without(&["PAYLOAD_AT"]), entry);
 
     // header | directory | payloads | zeroes | directory | header
     let directory = &bytes[FRAME_HEADER_BYTES..][..2 * entry::ENTRY_BYTES];

@@ -9,7 +9,7 @@ use std::process::Command;
 use directories::{LARGE, SMALL, append, check, on_shard, scratch};
 use watershed_core::io::examine::examine;
 
-const FORMATS: [u32; 1] = [1];
+const FORMATS: [u32; 2] = [1, 2];
 const PER_RUN: i64 = 12;
 
 fn unpacked(format: u32, variant: &str) -> PathBuf {

@@ -8,12 +8,13 @@ use watershed_core::checksum::crc32c;
 use watershed_core::journal::frame::{FrameHeader, FramePlace};
 use watershed_core::journal::replay::{Damage, Replay, ReplayEnd, ReplayStart, Step};
 use watershed_core::journal::{
-    Append, Change, Entry, FramePlan, Journal, JournalConfig, JournalPoint, Payload, Place, Quota, RingPoint,
+    Append, Change, Entry, FramePlan, Journal, JournalConfig, JournalPoint, Origin, Payload, Place, Quota, RingPoint,
 };
 use watershed_core::units::{BLOCK_BYTES, FileId, JournalId, Now, Stamp, TopicId, TopicPartition};
 
 const ID: JournalId = JournalId(7);
 const FILE_BYTES: u64 = 64 << 10;
+const ORIGIN: Origin = Origin { producer_id: 5, producer_epoch: 1, base_sequence: 9, attributes: 0 };
 
 fn config() -> JournalConfig {
     JournalConfig {
@@ -48,7 +49,7 @@ fn append(length: u32, place: Place) -> Entry {
 }
 
 fn reference() -> Entry {
-    append(200_000, Place::Segment { file: FileId(3), checksum: 77 })
+    append(200_000, Place::Segment { file: FileId(3), checksum: 77, origin: Some(ORIGIN) })
 }
 
 fn control() -> Entry {
@@ -647,7 +648,7 @@ fn the_checksum_of_a_reference_is_the_callers() {
     let mut rig = Rig::new(1);
     let start = rig.journal.point();
     let checksum = crc32c(b"a large run");
-    let stamp = rig.push(append(1 << 20, Place::Segment { file: FileId(5), checksum }));
+    let stamp = rig.push(append(1 << 20, Place::Segment { file: FileId(5), checksum, origin: Some(ORIGIN) }));
     rig.journal.segment_written(stamp);
     rig.commit();
     let found = rig.replay(start);

@@ -1,15 +1,19 @@
-//! A journal entry: one change of one partition's durable state, as numbers, in 96 little-endian bytes.
+//! A journal entry: one change of one partition's durable state, as numbers, in 112 little-endian bytes.
 //!
 //! Owns the entry's layout. The bytes of an Append lie beside the directory (inline) or in a segment; an entry holds only
 //! their place, length and checksum. Invariants: a kind or place that is not known never decodes; the checksum is seeded
-//! with journal, run, sequence and index, so an entry never checks in another frame or place.
+//! with journal, run, sequence and index, so an entry never checks in another frame or place. Entries of version 1 were
+//! 96 bytes: the same without a referenced batch's own numbers; they are read, never written.
 
+use crate::batch::{BatchHeader, NO_PRODUCER};
 use crate::checksum::Seeded;
-use crate::le::{get_i32, get_i64, get_u32, get_u64, put};
+use crate::le::{get, get_i32, get_i64, get_u32, get_u64, put};
 use crate::units::{FileId, JournalId, Stamp, TopicId, TopicPartition};
 
 /// Bytes of an entry in a frame's directory.
-pub const ENTRY_BYTES: usize = 96;
+pub const ENTRY_BYTES: usize = 112;
+/// The same in frames of version 1.
+pub const ENTRY_BYTES_1: usize = 96;
 
 /// Where the fields lie (`FORMAT.md`, "Entry").
 pub mod at {
@@ -28,7 +32,11 @@ pub mod at {
     pub const POSITION: usize = 80;
     pub const PAYLOAD_AT: usize = 84;
     pub const PAYLOAD_CHECKSUM: usize = 88;
-    pub const CHECKSUM: usize = 92;
+    pub const BASE_SEQUENCE: usize = 92;
+    pub const PRODUCER_ID: usize = 96;
+    pub const PRODUCER_EPOCH: usize = 104;
+    pub const ATTRIBUTES: usize = 106;
+    pub const CHECKSUM: usize = 108;
 }
 
 /// The kinds' numbers on disk. 0 is never a kind, so zeroes never decode.
@@ -93,8 +101,54 @@ pub struct Append {
 pub enum Place {
     /// In the frame itself; the frame's encoder computes their checksum.
     Inline,
-    /// Only in the segment's file. `checksum` is the CRC-32C of the whole run.
-    Segment { file: FileId, checksum: u32 },
+    /// Only in the segment's file. `checksum` is the CRC-32C of the whole run; entries of version 1 lack the origin.
+    Segment { file: FileId, checksum: u32, origin: Option<Origin> },
+}
+
+/// What replay needs of a referenced batch's header beside its offsets: its records may be deleted and its file gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub attributes: i16,
+}
+
+impl Origin {
+    pub fn of(header: &BatchHeader) -> Origin {
+        Origin {
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            attributes: header.attributes,
+        }
+    }
+}
+
+impl Append {
+    /// A header with the run's numbers, as far as replay looks at them. A run of unknown origin is nobody's.
+    pub fn header(&self) -> BatchHeader {
+        let origin = match self.place {
+            Place::Segment { origin: Some(origin), .. } => origin,
+            _ => Origin { producer_id: NO_PRODUCER, producer_epoch: -1, base_sequence: -1, attributes: 0 },
+        };
+        let records_count = i32::try_from(self.end_offset.saturating_sub(self.base_offset)).unwrap_or(i32::MAX);
+        BatchHeader {
+            base_offset: self.base_offset,
+            bytes: self.length,
+            leader_epoch: self.leader_epoch,
+            magic: crate::batch::MAGIC,
+            crc: 0,
+            attributes: origin.attributes,
+            last_offset_delta: records_count.saturating_sub(1),
+            base_timestamp: self.max_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: origin.producer_id,
+            producer_epoch: origin.producer_epoch,
+            base_sequence: origin.base_sequence,
+            records_count,
+        }
+    }
 }
 
 impl Entry {
@@ -148,20 +202,17 @@ impl StoredEntry {
         put(out, at::PAYLOAD_CHECKSUM, self.payload_checksum.to_le_bytes());
         let kind = encode_change(&self.entry.change, out);
         put(out, at::KIND, [kind]);
-        let sum = checksum(out, seed);
+        let sum = checksum(out.get(..at::CHECKSUM).unwrap_or_default(), seed);
         put(out, at::CHECKSUM, sum.to_le_bytes());
     }
 
-    /// Reads an entry whose checksum fits its place. `None` for everything else.
+    /// Reads an entry, of the version that its length tells, whose checksum fits its place. `None` for everything else.
     pub(crate) fn decode(bytes: &[u8], seed: EntrySeed) -> Option<StoredEntry> {
-        let bytes = bytes.get(..ENTRY_BYTES)?;
-        if checksum(bytes, seed) != get_u32(bytes, at::CHECKSUM) {
+        let (covered, sum) = bytes.split_last_chunk::<4>()?;
+        if !matches!(bytes.len(), ENTRY_BYTES | ENTRY_BYTES_1) || checksum(covered, seed) != u32::from_le_bytes(*sum) {
             return None;
         }
-        let target = TopicPartition {
-            topic: TopicId(crate::le::get(bytes, at::TOPIC)),
-            partition: get_i32(bytes, at::PARTITION),
-        };
+        let target = TopicPartition { topic: TopicId(get(bytes, at::TOPIC)), partition: get_i32(bytes, at::PARTITION) };
         Some(StoredEntry {
             stamp: Stamp(get_u64(bytes, at::STAMP)),
             entry: Entry { target, change: decode_change(bytes)? },
@@ -171,9 +222,9 @@ impl StoredEntry {
     }
 }
 
-fn checksum(entry: &[u8], seed: EntrySeed) -> u32 {
+fn checksum(covered: &[u8], seed: EntrySeed) -> u32 {
     let mut sum = Seeded::new(&[u64::from(seed.journal.0), seed.run, seed.sequence, u64::from(seed.index)]);
-    sum.update(entry.get(..at::CHECKSUM).unwrap_or_default());
+    sum.update(covered);
     sum.finish()
 }
 
@@ -227,15 +278,20 @@ fn encode_append(run: &Append, out: &mut [u8]) {
     put(out, at::POSITION, run.position.to_le_bytes());
     match run.place {
         Place::Inline => put(out, at::PLACE, [PLACE_INLINE]),
-        Place::Segment { file, .. } => {
+        Place::Segment { file, origin, .. } => {
             put(out, at::PLACE, [PLACE_SEGMENT]);
             put(out, at::FILE, file.0.to_le_bytes());
+            let origin = origin.expect("a reference that is written tells its origin");
+            put(out, at::BASE_SEQUENCE, origin.base_sequence.to_le_bytes());
+            put(out, at::PRODUCER_ID, origin.producer_id.to_le_bytes());
+            put(out, at::PRODUCER_EPOCH, origin.producer_epoch.to_le_bytes());
+            put(out, at::ATTRIBUTES, origin.attributes.to_le_bytes());
         }
     }
 }
 
 fn decode_change(bytes: &[u8]) -> Option<Change> {
-    let [kind_number] = crate::le::get(bytes, at::KIND);
+    let [kind_number] = get(bytes, at::KIND);
     Some(match kind_number {
         kind::APPEND => Change::Append(decode_append(bytes)?),
         kind::LOG_START => Change::LogStart { offset: get_i64(bytes, at::FIRST) },
@@ -254,12 +310,19 @@ fn decode_change(bytes: &[u8]) -> Option<Change> {
 }
 
 fn decode_append(bytes: &[u8]) -> Option<Append> {
-    let [place_number] = crate::le::get(bytes, at::PLACE);
+    let [place_number] = get(bytes, at::PLACE);
     let place = match place_number {
         PLACE_INLINE => Place::Inline,
-        PLACE_SEGMENT => {
-            Place::Segment { file: FileId(get_u64(bytes, at::FILE)), checksum: get_u32(bytes, at::PAYLOAD_CHECKSUM) }
-        }
+        PLACE_SEGMENT => Place::Segment {
+            file: FileId(get_u64(bytes, at::FILE)),
+            checksum: get_u32(bytes, at::PAYLOAD_CHECKSUM),
+            origin: (bytes.len() == ENTRY_BYTES).then(|| Origin {
+                producer_id: get_i64(bytes, at::PRODUCER_ID),
+                producer_epoch: i16::from_le_bytes(get(bytes, at::PRODUCER_EPOCH)),
+                base_sequence: get_i32(bytes, at::BASE_SEQUENCE),
+                attributes: i16::from_le_bytes(get(bytes, at::ATTRIBUTES)),
+            }),
+        },
         _ => return None,
     };
     Some(Append {
@@ -280,21 +343,32 @@ mod tests {
     use proptest::prelude::*;
 
     fn changes() -> impl Strategy<Value = Change> {
-        let append = (any::<(i32, i64, i64, i64)>(), any::<(u32, u32, i64)>(), any::<Option<(u64, u32)>>()).prop_map(
-            |((leader_epoch, base_offset, end_offset, segment_base), (position, length, max_timestamp), file)| {
-                Change::Append(Append {
-                    leader_epoch,
-                    base_offset,
-                    end_offset,
-                    segment_base,
-                    position,
-                    length,
-                    max_timestamp,
-                    place: file
-                        .map_or(Place::Inline, |(file, checksum)| Place::Segment { file: FileId(file), checksum }),
-                })
-            },
-        );
+        let append =
+            (any::<(i32, i64, i64, i64)>(), any::<(u32, u32, i64)>(), any::<Option<(u64, u32, i64, i16, i32, i16)>>())
+                .prop_map(
+                    |(
+                        (leader_epoch, base_offset, end_offset, segment_base),
+                        (position, length, max_timestamp),
+                        file,
+                    )| {
+                        Change::Append(Append {
+                            leader_epoch,
+                            base_offset,
+                            end_offset,
+                            segment_base,
+                            position,
+                            length,
+                            max_timestamp,
+                            place: file.map_or(
+                                Place::Inline,
+                                |(file, checksum, producer_id, producer_epoch, base_sequence, attributes)| {
+                                    let origin = Origin { producer_id, producer_epoch, base_sequence, attributes };
+                                    Place::Segment { file: FileId(file), checksum, origin: Some(origin) }
+                                },
+                            ),
+                        })
+                    },
+                );
         prop_oneof![
             append,
             any::<i64>().prop_map(|offset| Change::LogStart { offset }),
@@ -338,7 +412,7 @@ mod tests {
         assert_eq!(StoredEntry::decode(&[0; ENTRY_BYTES], seed(0)), None);
         let mut bytes = [0u8; ENTRY_BYTES];
         bytes[at::KIND] = kind::REPLACE;
-        let sum = checksum(&bytes, seed(0));
+        let sum = checksum(&bytes[..at::CHECKSUM], seed(0));
         put(&mut bytes, at::CHECKSUM, sum.to_le_bytes());
         assert_eq!(StoredEntry::decode(&bytes, seed(0)), None);
     }

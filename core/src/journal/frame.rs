@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::entry::{ENTRY_BYTES, Entry, EntrySeed, StoredEntry};
+use super::entry::{ENTRY_BYTES, ENTRY_BYTES_1, Entry, EntrySeed, StoredEntry};
 use crate::checksum::{Seeded, crc32c};
 use crate::le::{get, get_i64, get_u32, get_u64, put};
 use crate::units::{BLOCK_BYTES, JournalId, Stamp, block_ceil};
@@ -17,8 +17,8 @@ use crate::units::{BLOCK_BYTES, JournalId, Stamp, block_ceil};
 pub const FRAME_HEADER_BYTES: usize = 128;
 /// The first bytes of every frame.
 pub const FRAME_MAGIC: [u8; 8] = *b"WSJFRAME";
-/// The version of frame and entry that this code reads and writes.
-pub const FRAME_VERSION: u32 = 1;
+/// The version of frame and entry that this code writes. It reads version 1 too, which differs in its entries only.
+pub const FRAME_VERSION: u32 = 2;
 
 /// Where the header's fields lie (`FORMAT.md`, "Frame header").
 pub mod at {
@@ -40,7 +40,11 @@ pub mod at {
 
 /// The whole frame's bytes for so many entries and inline payload bytes.
 pub const fn frame_bytes(entries_count: usize, payload_bytes: u64) -> u64 {
-    block_ceil((2 * FRAME_HEADER_BYTES + 2 * ENTRY_BYTES * entries_count) as u64 + payload_bytes)
+    whole_bytes(entries_count * ENTRY_BYTES, payload_bytes)
+}
+
+const fn whole_bytes(directory_bytes: usize, payload_bytes: u64) -> u64 {
+    block_ceil((2 * FRAME_HEADER_BYTES + 2 * directory_bytes) as u64 + payload_bytes)
 }
 
 /// A frame to be written: its place in the ring and what goes into it.
@@ -84,6 +88,7 @@ pub struct FramePlace {
 /// A frame's header as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
+    pub version: u32,
     pub journal: JournalId,
     pub run: u64,
     pub sequence: u64,
@@ -104,7 +109,7 @@ pub struct FrameHeader {
 /// run, in order, with the entry's index and the place for its bytes.
 pub fn encode(out: &mut [u8], plan: &FramePlan, chain: &Chain, mut copy: impl FnMut(usize, &mut [u8])) -> u32 {
     assert_eq!(out.len(), plan.length as usize, "a frame fills its write");
-    let directory = directory_range(plan.entries.len());
+    let directory = FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + plan.entries.len() * ENTRY_BYTES;
     let mut payload_at = directory.end;
     for (index, (stamp, entry)) in plan.entries.iter().enumerate() {
         let payload = payload_at..payload_at + entry.inline_bytes() as usize;
@@ -144,6 +149,7 @@ fn store_entry(
 fn seal(out: &mut [u8], plan: &FramePlan, chain: &Chain, directory: Range<usize>) -> u32 {
     let tail_at = out.len() - FRAME_HEADER_BYTES - directory.len();
     let mut header = FrameHeader {
+        version: FRAME_VERSION,
         journal: chain.journal,
         run: chain.run,
         sequence: plan.sequence,
@@ -164,10 +170,6 @@ fn seal(out: &mut [u8], plan: &FramePlan, chain: &Chain, directory: Range<usize>
     header.checksum
 }
 
-fn directory_range(entries_count: usize) -> Range<usize> {
-    FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + entries_count * ENTRY_BYTES
-}
-
 fn seed(chain: &Chain, sequence: u64, index: usize) -> EntrySeed {
     EntrySeed { journal: chain.journal, run: chain.run, sequence, index: index as u32 }
 }
@@ -177,7 +179,7 @@ impl FrameHeader {
         let out = out.get_mut(..FRAME_HEADER_BYTES).expect("a frame begins with its header");
         out.fill(0);
         put(out, at::MAGIC, FRAME_MAGIC);
-        put(out, at::VERSION, FRAME_VERSION.to_le_bytes());
+        put(out, at::VERSION, self.version.to_le_bytes());
         put(out, at::JOURNAL, self.journal.0.to_le_bytes());
         put(out, at::RUN, self.run.to_le_bytes());
         put(out, at::SEQUENCE, self.sequence.to_le_bytes());
@@ -196,10 +198,11 @@ impl FrameHeader {
     /// Reads the header that `bytes` begins with, if it was written to this place and its numbers agree.
     pub fn decode(bytes: &[u8], place: FramePlace) -> Option<FrameHeader> {
         let bytes: &[u8; FRAME_HEADER_BYTES] = bytes.first_chunk()?;
-        if get(bytes, at::MAGIC) != FRAME_MAGIC || get_u32(bytes, at::VERSION) != FRAME_VERSION {
+        if get(bytes, at::MAGIC) != FRAME_MAGIC || !(1..=FRAME_VERSION).contains(&get_u32(bytes, at::VERSION)) {
             return None;
         }
         let header = FrameHeader {
+            version: get_u32(bytes, at::VERSION),
             journal: JournalId(get_u32(bytes, at::JOURNAL)),
             run: get_u64(bytes, at::RUN),
             sequence: get_u64(bytes, at::SEQUENCE),
@@ -215,8 +218,17 @@ impl FrameHeader {
         };
         let checks = header.journal == place.journal
             && header.checksum == header_checksum(bytes, place, header.run, header.sequence);
-        let length = frame_bytes(header.entries_count as usize, u64::from(header.payload_bytes));
+        let length = whole_bytes(header.directory_bytes(), u64::from(header.payload_bytes));
         (checks && length == u64::from(header.total_bytes)).then_some(header)
+    }
+
+    /// Bytes of one entry of this frame.
+    fn entry_bytes(&self) -> usize {
+        if self.version == 1 { ENTRY_BYTES_1 } else { ENTRY_BYTES }
+    }
+
+    fn directory_bytes(&self) -> usize {
+        (self.entries_count as usize).saturating_mul(self.entry_bytes())
     }
 
     /// The sequence that bytes with a frame's magic claim, whether they check or not.
@@ -284,13 +296,14 @@ impl Frame {
     /// Reads the frame of `header` from `bytes`, which begins with the frame and holds at least all of it.
     pub fn decode(header: FrameHeader, bytes: &[u8]) -> Option<Frame> {
         let bytes = bytes.get(..header.total_bytes as usize)?;
-        let head = directory_range(header.entries_count as usize);
+        let head = FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + header.directory_bytes();
         let tail_at = bytes.len().checked_sub(FRAME_HEADER_BYTES + head.len())?;
         let head = bytes.get(head)?;
         let tail = bytes.get(tail_at..tail_at + head.len())?;
         let mut whole = crc32c(head) == header.directory_checksum;
         let mut entries = Vec::with_capacity(header.entries_count as usize);
-        let copies = head.chunks_exact(ENTRY_BYTES).zip(tail.chunks_exact(ENTRY_BYTES));
+        let entry_bytes = header.entry_bytes();
+        let copies = head.chunks_exact(entry_bytes).zip(tail.chunks_exact(entry_bytes));
         for (index, (head, tail)) in copies.enumerate() {
             let seed = header.seed(index);
             let stored = StoredEntry::decode(head, seed).or_else(|| StoredEntry::decode(tail, seed));

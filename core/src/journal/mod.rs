@@ -13,7 +13,7 @@ pub mod ring;
 
 use std::collections::{BTreeSet, VecDeque};
 
-pub use entry::{Append, Change, Entry, Place};
+pub use entry::{Append, Change, Entry, Origin, Place};
 pub use frame::{FrameEntry, FramePlan, Payload};
 pub use ring::{Ring, RingPoint};
 

@@ -439,6 +439,7 @@ mod tests {
     #[test]
     fn a_frame_behind_a_cut_is_not_where_the_chain_goes_on() {
         let header = |run, sequence| FrameHeader {
+            version: crate::journal::frame::FRAME_VERSION,
             journal: JournalId(1),
             run,
             sequence,

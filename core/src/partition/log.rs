@@ -327,11 +327,6 @@ impl Partition {
         self.producers.expire(producer_id);
     }
 
-    /// See [`Producers::unsettle`].
-    pub fn unsettle_producers(&mut self) {
-        self.producers.unsettle();
-    }
-
     /// Gives back the memory of a partition that nobody uses for now.
     pub fn shrink(&mut self) {
         self.recent = VecDeque::new();

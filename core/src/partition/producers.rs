@@ -44,8 +44,6 @@ struct Producer {
     epoch: i16,
     appended_wall_ms: i64,
     batches: VecDeque<Batch>,
-    /// A batch of an unknown producer was lost by right: a gap is no mistake of this one until it has written again.
-    unsettled: bool,
 }
 
 /// Every producer that a partition remembers.
@@ -76,7 +74,6 @@ impl Producers {
             epoch: header.producer_epoch,
             appended_wall_ms: wall_ms,
             batches: VecDeque::new(),
-            unsettled: false,
         });
         producer.push(wall_ms, header, append_time_ms);
     }
@@ -96,11 +93,6 @@ impl Producers {
     /// Forgets one producer.
     pub fn expire(&mut self, producer_id: i64) {
         self.0.remove(&producer_id);
-    }
-
-    /// A replayed batch whose records are deleted was not readable any more: whoever wrote it may go on behind it.
-    pub fn unsettle(&mut self) {
-        self.0.values_mut().for_each(|producer| producer.unsettled = true);
     }
 
     /// Forgets batches at and above a truncated end, and producers with nothing left.
@@ -127,12 +119,7 @@ impl Producers {
     pub fn from_image(image: &[ProducerImage]) -> Producers {
         let restored = image.iter().map(|producer| {
             let batches = producer.batches.iter().map(Batch::from_image).collect();
-            let state = Producer {
-                epoch: producer.epoch,
-                appended_wall_ms: producer.appended_wall_ms,
-                batches,
-                unsettled: false,
-            };
+            let state = Producer { epoch: producer.epoch, appended_wall_ms: producer.appended_wall_ms, batches };
             (producer.producer_id, state)
         });
         Producers(restored.collect())
@@ -162,9 +149,7 @@ impl Producer {
             });
         }
         match self.batches.back() {
-            Some(last) if !self.unsettled && header.base_sequence != sequence_after(last.last_sequence, 1) => {
-                Err(self.refuse(header))
-            }
+            Some(last) if header.base_sequence != sequence_after(last.last_sequence, 1) => Err(self.refuse(header)),
             _ => Ok(Verdict::Append),
         }
     }
@@ -192,7 +177,6 @@ impl Producer {
         if header.producer_epoch != self.epoch || !follows {
             self.batches.clear();
         }
-        self.unsettled = false;
         self.epoch = header.producer_epoch;
         self.appended_wall_ms = wall_ms;
         if self.batches.len() == BATCHES_MAX {

@@ -2,9 +2,9 @@
 
 use super::planted::Bug;
 use super::{Store, StoreConfig};
-use crate::batch::BatchHeader;
+use crate::batch::{BatchHeader, LOG_APPEND_TIME, NO_PRODUCER};
 use crate::error::Refusal;
-use crate::journal::{Append, Change, Place, Quota};
+use crate::journal::{Append, Change, Origin, Place, Quota};
 use crate::limits::REFERENCE_RUN_BYTES_MIN;
 use crate::partition::Verdict;
 use crate::units::{FileId, Now, Slot, Stamp, TopicPartition};
@@ -37,6 +37,7 @@ pub struct Placed {
     pub reference: bool,
     segment_base: i64,
     max_timestamp: i64,
+    origin: Origin,
 }
 
 impl Store {
@@ -60,6 +61,8 @@ impl Store {
         let slot = self.slot(key).ok_or(Refusal::UnknownPartition)?;
         let tenant = self.tenant_mut(key)?;
         let appended = tenant.partition.append(now, header);
+        let by_broker = appended.append_time_ms >= 0;
+        let attributes = if by_broker { header.attributes | LOG_APPEND_TIME } else { header.attributes };
         Ok(Appending::Placed(Placed {
             key,
             base_offset: appended.base_offset,
@@ -73,13 +76,20 @@ impl Store {
             length: header.bytes,
             reference: appended.aligned,
             segment_base: appended.segment_base,
-            max_timestamp: header.max_timestamp,
+            max_timestamp: if by_broker { appended.append_time_ms } else { header.max_timestamp },
+            origin: Origin { attributes, ..Origin::of(header) },
         }))
     }
 
     /// The batch lies in memory: journals it. `checksum` is the CRC-32C of its final bytes, needed for references only.
     pub fn placed(&mut self, now: Now, placed: &Placed, checksum: u32) -> Stamp {
-        let place = if placed.reference { Place::Segment { file: placed.file, checksum } } else { Place::Inline };
+        let forgotten = self.config.has_bug(Bug::OriginForgotten);
+        let producer_id = if forgotten { NO_PRODUCER } else { placed.origin.producer_id };
+        let origin = Some(Origin { producer_id, ..placed.origin });
+        let place = match placed.reference {
+            true => Place::Segment { file: placed.file, checksum, origin },
+            false => Place::Inline,
+        };
         let change = Change::Append(Append {
             leader_epoch: placed.leader_epoch,
             base_offset: placed.base_offset,

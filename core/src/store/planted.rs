@@ -29,6 +29,8 @@ pub enum Bug {
     LostTail,
     /// An image leaves out idempotent producers.
     ProducersForgotten,
+    /// A large run's entry does not tell whose it is.
+    OriginForgotten,
     RollNotJournaled,
     DropNotJournaled,
     LogStartNotJournaled,
@@ -37,7 +39,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 17] = [
         Bug::EarlyWatermark,
         Bug::SkippedSegmentFlush,
         Bug::SkippedImageFlush,
@@ -50,6 +52,7 @@ impl Bug {
         Bug::SkippedDrain,
         Bug::LostTail,
         Bug::ProducersForgotten,
+        Bug::OriginForgotten,
         Bug::RollNotJournaled,
         Bug::DropNotJournaled,
         Bug::LogStartNotJournaled,

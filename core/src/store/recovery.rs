@@ -85,7 +85,7 @@ pub struct Recovery {
     keys: BTreeMap<TopicPartition, Slot>,
     files: Files,
     work: VecDeque<(FrameEntry, Vec<u8>)>,
-    /// A reference whose header is being read.
+    /// A reference of version 1 whose header is being read.
     waiting: Option<(FrameEntry, Append)>,
     findings: Findings,
     /// Files that are too short for what the image says: damage, unless the journal drops them.
@@ -171,7 +171,7 @@ impl Recovery {
     /// Takes the bytes of what was needed; none if it could not be read.
     pub fn supply(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if let Some((entry, run)) = self.waiting.take() {
-            self.apply_reference(&entry, &run, bytes);
+            self.apply_unnamed(&entry, &run, bytes);
             return self.apply_work();
         }
         match std::mem::replace(&mut self.phase, Phase::Done) {
@@ -406,12 +406,12 @@ impl Recovery {
             }
             match entry.entry.change {
                 Change::Append(run) if run.place == Place::Inline => self.apply_inline(&entry, &run, payload),
-                Change::Append(run) => {
-                    if self.wants(&entry) {
-                        self.waiting = Some((entry, run));
-                        return Ok(());
-                    }
+                Change::Append(_) if !self.wants(&entry) => {}
+                Change::Append(run) if matches!(run.place, Place::Segment { origin: None, .. }) => {
+                    self.waiting = Some((entry, run));
+                    return Ok(());
                 }
+                Change::Append(run) => self.apply_reference(&entry, &run, run.header()),
                 change => self.apply_change(&entry, change),
             }
         }
@@ -472,27 +472,25 @@ impl Recovery {
             .unwrap_or_default()
     }
 
-    fn apply_reference(&mut self, entry: &FrameEntry, run: &Append, head: &[u8]) {
-        let key = entry.entry.target;
-        let Place::Segment { file, .. } = run.place else { return };
-        let position = u64::from(run.position);
+    /// A reference of version 1 tells its origin only in the batch, which may be deleted.
+    fn apply_unnamed(&mut self, entry: &FrameEntry, run: &Append, head: &[u8]) {
         let header = BatchHeader::parse(head).filter(|header| {
             header.bytes == run.length && header.base_offset == run.base_offset && header.end_offset() == run.end_offset
         });
-        let ended = self.findings.is_ended(key, entry.stamp, run.end_offset);
-        if header.is_none()
-            && ended
-            && let Some(recovered) = self.recovered(key)
-        {
-            recovered.partition.unsettle_producers();
+        self.apply_reference(entry, run, header.unwrap_or_else(|| run.header()));
+    }
+
+    fn apply_reference(&mut self, entry: &FrameEntry, run: &Append, header: BatchHeader) {
+        let key = entry.entry.target;
+        let Place::Segment { file, .. } = run.place else { return };
+        let range = u64::from(run.position)..u64::from(run.position) + u64::from(run.length);
+        let on_disk = self.lengths.get(&file).is_some_and(|length| *length >= range.end);
+        if !on_disk && !self.findings.is_ended(key, entry.stamp, run.end_offset) {
+            let why = format!("segment file {:016x} does not hold its run at {}", file.0, run.position);
+            return self.close(key, why);
         }
-        match header.or_else(|| ended.then(|| deleted_header(run))) {
-            Some(header) => {
-                self.replay(entry, partition::Change::Append { header, position, aligned: true });
-                self.files.restore_reference(file, position..position + u64::from(run.length));
-            }
-            None => self.close(key, format!("segment file {:016x} does not hold its run at {position}", file.0)),
-        }
+        self.replay(entry, partition::Change::Append { header, position: range.start, aligned: true });
+        self.files.restore_reference(file, range);
     }
 
     fn apply_change(&mut self, entry: &FrameEntry, change: Change) {
@@ -601,26 +599,6 @@ impl Recovery {
             }
         }
         (store, self.report)
-    }
-}
-
-/// Stands for a run whose records are deleted and whose file is gone: it only moves the log's end.
-fn deleted_header(run: &Append) -> BatchHeader {
-    let records_count = i32::try_from(run.end_offset - run.base_offset).unwrap_or(i32::MAX);
-    BatchHeader {
-        base_offset: run.base_offset,
-        bytes: run.length,
-        leader_epoch: run.leader_epoch,
-        magic: crate::batch::MAGIC,
-        crc: 0,
-        attributes: 0,
-        last_offset_delta: records_count - 1,
-        base_timestamp: run.max_timestamp,
-        max_timestamp: run.max_timestamp,
-        producer_id: crate::batch::NO_PRODUCER,
-        producer_epoch: -1,
-        base_sequence: -1,
-        records_count,
     }
 }
 
