@@ -1,4 +1,4 @@
-//! Stories of one partition with its tail cache, drain planner and segment pool, in virtual time and with real batch bytes:
+//! Stories of one partition with its tail cache and files, in virtual time and with real batch bytes:
 //! whatever is appended, drained, evicted, rolled, deleted and recovered, a reader gets exactly the batches that were
 //! appended, byte for byte and without padding.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use watershed_core::batch::{self, BatchHeader, HEADER_BYTES};
-use watershed_core::drain::{DrainOrder, DrainPlanner, DrainWrite};
 use watershed_core::error::Refusal;
 use watershed_core::partition::walk::{Stretch, Trim, WalkEnd, first_at_timestamp, trim};
 use watershed_core::partition::{
     Appended, Change, Extent, LogSettings, Partition, Planned, ReadLimit, ReadPlan, ScanPlan, TimestampPlan,
     TimestampType, Verdict,
 };
-use watershed_core::pool::SegmentPool;
+use watershed_core::store::files::{Files, Stretch as FileStretch};
 use watershed_core::tail_cache::{Piece, Source, TailCache};
 use watershed_core::units::{BLOCK_BYTES, ChunkId, FileId, JournalId, Now, Slot, Stamp, TopicPartition, block_ceil};
 
@@ -47,8 +46,7 @@ fn now(ms: i64) -> Now {
 struct Rig {
     partition: Partition,
     cache: TailCache,
-    drain: DrainPlanner,
-    pool: SegmentPool,
+    files: Files,
     memory: BTreeMap<ChunkId, Vec<u8>>,
     disk: BTreeMap<FileId, Vec<u8>>,
     stamp: u64,
@@ -67,8 +65,7 @@ impl Rig {
         Rig {
             partition,
             cache: TailCache::new(cache_bytes),
-            drain: DrainPlanner::default(),
-            pool: SegmentPool::new(JournalId(0), 1, Vec::new(), 2),
+            files: Files::new(JournalId(0), 1, Vec::new(), 2),
             memory: BTreeMap::new(),
             disk: BTreeMap::new(),
             stamp: 0,
@@ -129,14 +126,13 @@ impl Rig {
     }
 
     fn roll(&mut self) {
-        let grant = self.pool.take();
-        let rolled = self.partition.roll(self.now(), grant.file);
+        let file = self.files.take(SLOT, false);
+        let rolled = self.partition.roll(self.now(), file);
         self.next_stamp();
         if let Some(sealed) = rolled.sealed {
             self.pad(sealed.file);
-            self.drain.sealed(SLOT, sealed.file, sealed.end_position);
+            self.files.seal(sealed.file);
         }
-        self.drain.opened(SLOT, rolled.file, 0);
         self.changes.push(Change::Roll { base_offset: rolled.base_offset, file: rolled.file });
     }
 
@@ -158,20 +154,46 @@ impl Rig {
         }
         assert!(rest.is_empty());
         if appended.aligned {
-            self.drain.aligned(SLOT, appended.file, appended.position, appended.end_position);
-            let mut run = bytes.to_vec();
-            run.resize(block_ceil(length.into()) as usize, 0);
-            self.write(appended.file, appended.position, &run);
-            if let Some(drained) = self.drain.aligned_written(SLOT, appended.file, appended.position) {
-                self.drained(drained.file, drained.position);
-            }
+            self.store_run(appended, bytes);
         } else {
-            self.drain.appended(SLOT, appended.file, appended.end_position);
+            self.files.placed(appended.file, appended.position..appended.end_position);
+        }
+    }
+
+    fn store_run(&mut self, appended: &Appended, bytes: &[u8]) {
+        let run = self.files.placed_aligned(appended.file, appended.position..appended.end_position);
+        let run = run.or_else(|| self.create()).unwrap();
+        let mut padded = bytes.to_vec();
+        padded.resize((run.range.end - run.range.start) as usize, 0);
+        self.write(appended.file, appended.position, &padded);
+        self.written(run, true);
+    }
+
+    /// Creates the next file; returns what waited for it.
+    fn create(&mut self) -> Option<FileStretch> {
+        let (file, _) = self.files.next_creation()?;
+        let mut waiting = self.files.created(file);
+        assert!(waiting.len() <= 1, "a run is written at once, and drains one by one");
+        waiting.pop()
+    }
+
+    fn written(&mut self, stretch: FileStretch, durable: bool) {
+        if let Some(position) = self.files.written(stretch.file, &stretch.range, durable) {
+            let segments = self.partition.segments();
+            let next =
+                segments.iter().find(|segment| segment.file == stretch.file).map(|segment| segment.next_position());
+            self.drained(stretch.file, position.min(block_ceil(next.unwrap_or(0))));
+        }
+        self.retire(stretch.file);
+    }
+
+    fn retire(&mut self, file: FileId) {
+        if self.files.retire(file).is_some() {
+            self.disk.remove(&file);
         }
     }
 
     fn write(&mut self, file: FileId, position: u64, bytes: &[u8]) {
-        self.pool.grow(file, position + bytes.len() as u64);
         let contents = self.disk.entry(file).or_default();
         let end = position as usize + bytes.len();
         if contents.len() < end {
@@ -185,22 +207,23 @@ impl Rig {
         self.cache.drained(SLOT, file, position);
     }
 
-    fn begin_drain(&mut self) -> Option<DrainWrite> {
-        self.drain.plan(DrainOrder::Largest, 1)
+    fn begin_drain(&mut self) -> Option<FileStretch> {
+        self.files.next_drain(true).or_else(|| self.create())
     }
 
-    fn end_drain(&mut self, write: DrainWrite) {
-        assert!(write.position.is_multiple_of(BLOCK_BYTES) && write.length.is_multiple_of(BLOCK_BYTES));
-        let range = write.position..write.position + write.length;
-        let Some(pieces) = self.cache.pieces(SLOT, write.file, range) else {
-            assert!(self.drain.completed(write).is_none(), "undrained bytes stay in memory");
-            return;
-        };
-        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| self.slice(piece).to_vec()).collect();
-        self.write(write.file, write.position, &bytes);
-        if let Some(drained) = self.drain.completed(write) {
-            self.drained(drained.file, drained.position);
+    fn end_drain(&mut self, stretch: FileStretch) {
+        let FileStretch { file, range, .. } = stretch.clone();
+        assert!(range.start.is_multiple_of(BLOCK_BYTES) && range.end.is_multiple_of(BLOCK_BYTES));
+        match self.cache.pieces(SLOT, file, range.clone()) {
+            Some(pieces) => {
+                let bytes: Vec<u8> = pieces.iter().flat_map(|piece| self.slice(piece).to_vec()).collect();
+                self.write(file, range.start, &bytes);
+            }
+            None => {
+                assert!(self.partition.segments().iter().all(|segment| segment.file != file), "undrained bytes stay")
+            }
         }
+        self.written(stretch, false);
     }
 
     fn drain_all(&mut self) {
@@ -220,7 +243,6 @@ impl Rig {
 
     fn durable(&mut self) {
         self.partition.durable(Stamp(self.stamp));
-        self.pool.durable(Stamp(self.stamp));
     }
 
     fn bytes_of(&mut self, extent: &Extent) -> Vec<u8> {
@@ -309,12 +331,12 @@ impl Rig {
     }
 
     fn delete_below(&mut self, moved: watershed_core::partition::LogStart) {
-        let stamp = self.next_stamp();
+        self.next_stamp();
         for file in &moved.dropped {
             let chunks = self.cache.drop_file(SLOT, *file);
             self.free(chunks);
-            self.drain.drop_file(SLOT, *file);
-            self.pool.retire(*file, stamp);
+            self.files.dropped(*file);
+            self.retire(*file);
         }
         self.changes.push(Change::LogStart { offset: moved.log_start });
         self.naive.retain(|(_, end, _)| *end > moved.log_start);
@@ -691,7 +713,7 @@ fn between(start: i64, end: i64, at: u8) -> i64 {
     start + (end - start) * i64::from(at) / 255
 }
 
-fn take(rig: &mut Rig, step: Step, under_way: &mut Option<DrainWrite>) {
+fn take(rig: &mut Rig, step: Step, under_way: &mut Option<FileStretch>) {
     let (start, high) = (rig.partition.log_start(), rig.partition.high_watermark());
     match step {
         Step::Append { records, bytes } => {
@@ -753,7 +775,7 @@ proptest! {
         rig.partition.shrink();
         let start = rig.partition.log_start();
         rig.assert_reads(start, 50_000, ReadLimit::HighWatermark);
-        prop_assert_eq!(rig.drain.dirty_bytes(), 0);
+        prop_assert!(rig.files.is_drained());
         prop_assert!(rig.cache.bytes() <= (64 << 10) + (1 << 20), "only the last chunk may exceed the limit");
         assert_recovers(&rig);
     }
