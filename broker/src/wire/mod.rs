@@ -10,7 +10,6 @@ pub mod fetch;
 pub mod generated;
 pub mod header;
 pub mod message;
-pub mod metadata_records;
 pub mod produce;
 pub mod reader;
 pub mod records;
