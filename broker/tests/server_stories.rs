@@ -12,6 +12,7 @@ use watershed_broker::wire::generated::api_versions::ApiVersionsResponse;
 use watershed_broker::wire::generated::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
 };
+use watershed_broker::wire::generated::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use watershed_broker::wire::generated::delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
 use watershed_broker::wire::generated::fetch::FetchResponse;
 use watershed_broker::wire::generated::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -174,4 +175,34 @@ fn what_is_no_request_ends_the_connection_and_nothing_else() {
         assert_eq!(client.frame(), None, "{garbage:?}");
     }
     assert_eq!(broker.client().topic("fine").topics[0].error_code, 0);
+}
+
+#[test]
+fn a_catalog_that_changes_much_keeps_a_short_log() {
+    let broker = Broker::fresh("server_catalog", 1);
+    let mut client = broker.client();
+    client.topic("stays");
+    for round in 0..60 {
+        let name = format!("round-{round}");
+        let topic = CreatableTopic {
+            name: name.clone(),
+            num_partitions: 1000,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let create = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+        let created: CreateTopicsResponse = client.ask(Api::CreateTopics, 7, &create);
+        assert_eq!(created.topics[0].error_code, 0, "round {round}");
+        let delete = DeleteTopicsRequest { topic_names: vec![name], ..DeleteTopicsRequest::default() };
+        let deleted: DeleteTopicsResponse = client.ask(Api::DeleteTopics, 5, &delete);
+        assert_eq!(deleted.responses[0].error_code, 0, "round {round}");
+    }
+    let broker = broker.kill_and_restart(1);
+    let mut client = broker.client();
+    let topics = client.all_topics();
+    assert_eq!(topics, ["stays"], "what the snapshot and the records behind it say");
+    let held = broker.inspected();
+    let journal = &held["journals"][0]["partitions"];
+    let log = journal.as_array().unwrap().iter().find(|log| log["topic_id"] == "AAAAAAAAAAAAAAAAAAAAAQ").unwrap();
+    assert!(log["log_start"].as_i64().unwrap() > 0, "the log's start has moved: {log}");
 }

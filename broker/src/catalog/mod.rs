@@ -12,6 +12,7 @@ mod delete;
 mod image;
 mod names;
 mod partitions;
+mod rebuild;
 mod record;
 mod rejection;
 
@@ -22,6 +23,7 @@ pub use delete::{DeletedTopic, TopicRef};
 pub use image::{Catalog, Change, ClientQuota, Partition, ReplayError, Resource, Topic};
 pub use names::is_internal;
 pub use partitions::{GrownTopic, NewPartitions};
+pub use rebuild::{Rebuild, Rebuilt};
 pub use record::*;
 pub use rejection::Rejection;
 

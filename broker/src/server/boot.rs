@@ -18,7 +18,8 @@ use crate::configs::BrokerProperties;
 use crate::settings::HostPort;
 
 use super::calls::{Call, Reply};
-use super::metadata::{self, Host};
+use super::metadata::Host;
+use super::metadata_log;
 use super::node::{Cluster, Node};
 use super::random;
 
@@ -41,9 +42,9 @@ pub(crate) struct Identity {
 
 /// Leads the start on shard 0; gives warnings for the operator.
 pub(crate) async fn lead(node: &Rc<Node>, data_dir: &DataDir, identity: Identity) -> Result<Vec<String>, Fault> {
-    let assigned = node.shard.assign(metadata::LOG, metadata::log_settings());
+    let assigned = node.shard.assign(metadata_log::LOG, metadata_log::settings());
     node.shard.durable(assigned).await;
-    let catalog = metadata::load(&node.shard).await?;
+    let catalog = metadata_log::load(&node.shard).await?;
     let mut controller = Controller::new(catalog, identity.node_id, identity.properties.clone());
     let broker_epoch = register(node, data_dir, &identity, &mut controller).await?;
     let mut owners = held(node).await?;
@@ -75,7 +76,7 @@ async fn register(
     controller: &mut Controller,
 ) -> Result<i64, Fault> {
     write(node, controller, Request::Format(Format::default())).await;
-    let state = node.shard.state(metadata::LOG);
+    let state = node.shard.state(metadata_log::LOG);
     let broker_epoch = state.map_err(|refusal| Fault::Refused(format!("{refusal:?}")))?.log_end;
     let registration = RegisterBroker {
         broker_id: identity.node_id,
@@ -87,7 +88,7 @@ async fn register(
             port: identity.advertised.port,
             security_protocol: PLAINTEXT,
         }],
-        rack: None,
+        rack: identity.properties.text("broker.rack").map(str::to_owned),
         log_dirs: vec![data_dir.directory_id()],
     };
     match write(node, controller, Request::RegisterBroker(registration)).await {
@@ -99,7 +100,7 @@ async fn register(
 async fn write(node: &Node, controller: &mut Controller, request: Request) -> catalog::Reply {
     let (records, reply) = controller.submit(request, &[]);
     if !records.is_empty() {
-        let stamp = metadata::append(&node.shard, &records);
+        let stamp = metadata_log::append(&node.shard, &records);
         node.shard.durable(stamp).await;
     }
     reply
@@ -119,7 +120,7 @@ async fn held(node: &Rc<Node>) -> Result<Owners, Fault> {
 /// The owner of every partition of the catalog, and a warning for each that the catalog does not name.
 fn sort_out(catalog: &Catalog, owners: &mut Owners) -> (Vec<(TopicPartition, ShardId)>, Vec<String>) {
     let named: BTreeSet<TopicPartition> = catalog.topics().flat_map(|topic| topic.places()).collect();
-    let known: BTreeSet<TopicPartition> = named.iter().copied().chain([metadata::LOG]).collect();
+    let known: BTreeSet<TopicPartition> = named.iter().copied().chain([metadata_log::LOG]).collect();
     let strays = owners.strays(&known);
     let warn = |(at, shard): &(TopicPartition, ShardId)| {
         format!("shard {} keeps {at}, which no topic names: a stray, left as it is", shard.0)

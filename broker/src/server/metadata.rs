@@ -4,38 +4,26 @@
 //! answered, and only then the next one is begun. The host is a task of its own and not the handler of a call: it may call
 //! other shards, and nothing that it waits for waits for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use watershed_core::error::Fault;
-use watershed_core::io::arena::Slice;
-use watershed_core::io::shard::{Incoming, Shard, Until};
 use watershed_core::owners::Owners;
-use watershed_core::partition::LogSettings;
 use watershed_core::units::{ShardId, TopicId, TopicPartition};
 
-use crate::catalog::{Catalog, Controller, MetadataRecord, Reply, Request};
+use crate::catalog::{Controller, MetadataRecord, Reply, Request};
 use crate::wire::error_code::ErrorCode;
-use crate::wire::records::{BatchBuilder, Payload};
 
 use super::apply::Commit;
 use super::bell::{Bell, Promise};
 use super::calls::{self, Call};
 use super::node::Node;
-use super::random;
+use super::{metadata_log, random};
 
-/// The metadata log: an ordinary partition of shard 0.
-pub(crate) const LOG: TopicPartition = TopicPartition { topic: TopicId::CLUSTER_METADATA, partition: 0 };
 /// The shard that hosts it.
 pub(crate) const HOST: ShardId = ShardId(0);
-/// How much of the log is read at once.
-const READ_BYTES: u32 = 1 << 20;
-/// The metadata log is never compressed; a batch that unpacks to more than itself is damage.
-const UNPACKED_BYTES_MAX: usize = 0;
-
 type Submitted = (Request, Rc<Promise<Reply>>);
 
 /// The controller and who waits for it.
@@ -44,6 +32,8 @@ pub(crate) struct Host {
     owners: RefCell<Owners>,
     queue: RefCell<VecDeque<Submitted>>,
     arrived: Bell,
+    /// Bytes of the last snapshot.
+    snapshot_bytes: Cell<u64>,
 }
 
 impl Host {
@@ -53,65 +43,9 @@ impl Host {
             owners: RefCell::new(owners),
             queue: RefCell::default(),
             arrived: Bell::default(),
+            snapshot_bytes: Cell::new(0),
         }
     }
-}
-
-/// Keeps everything for ever: a catalog is rebuilt from its log.
-pub(crate) fn log_settings() -> LogSettings {
-    LogSettings {
-        delete: false,
-        retention_ms: None,
-        max_message_bytes: watershed_core::limits::BATCH_BYTES_MAX,
-        ..LogSettings::default()
-    }
-}
-
-/// Reads the catalog that the log holds.
-pub(crate) async fn load(shard: &Shard) -> Result<Catalog, Fault> {
-    let mut catalog = Catalog::default();
-    let mut offset = state(shard)?.log_start;
-    while offset < state(shard)?.log_end {
-        let plan = shard.plan_read(LOG, offset, READ_BYTES, Until::LogEnd).map_err(refused)?;
-        let slices = shard.read(plan).await?;
-        let end = replay(&mut catalog, &slices)?;
-        offset = end.filter(|end| *end > offset).ok_or_else(|| damaged(offset, "batches are missing"))?;
-    }
-    Ok(catalog)
-}
-
-fn state(shard: &Shard) -> Result<watershed_core::io::shard::LogState, Fault> {
-    shard.state(LOG).map_err(refused)
-}
-
-fn refused(refusal: watershed_core::error::Refusal) -> Fault {
-    Fault::Refused(format!("the metadata log cannot be read: {refusal:?}"))
-}
-
-fn damaged(offset: i64, what: &str) -> Fault {
-    Fault::Refused(format!("the metadata log is damaged at offset {offset}: {what}"))
-}
-
-/// Replays whole batches; gives the offset after the last.
-fn replay(catalog: &mut Catalog, slices: &[Slice]) -> Result<Option<i64>, Fault> {
-    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-    let mut rest = bytes.as_slice();
-    let mut end = None;
-    while !rest.is_empty() {
-        let payload = Payload::open(rest, UNPACKED_BYTES_MAX).map_err(|error| damaged(-1, &error.to_string()))?;
-        for record in payload.records() {
-            let record = record.map_err(|error| damaged(payload.header().base_offset, &error.to_string()))?;
-            replay_one(catalog, record.value.unwrap_or_default(), payload.place(&record).0)?;
-        }
-        end = Some(payload.header().end_offset());
-        rest = rest.get(payload.header().bytes as usize..).unwrap_or_default();
-    }
-    Ok(end)
-}
-
-fn replay_one(catalog: &mut Catalog, value: &[u8], offset: i64) -> Result<(), Fault> {
-    let record = MetadataRecord::decode(value).map_err(|error| damaged(offset, &error.to_string()))?;
-    catalog.replay(&record).map(|_| ()).map_err(|error| damaged(offset, &error.to_string()))
 }
 
 /// Hands a request to the host. The reply comes when the change is committed.
@@ -163,7 +97,7 @@ fn new_topic_ids(request: &Request) -> Vec<TopicId> {
 /// Writes the records and has them applied everywhere. A metadata log that cannot be written ends the process: the
 /// controller has gone ahead of it.
 async fn commit(node: &Rc<Node>, host: &Host, records: Vec<MetadataRecord>) {
-    let stamp = append(&node.shard, &records);
+    let stamp = metadata_log::append(&node.shard, &records);
     node.shard.durable(stamp).await;
     let owners = place(host, &records);
     let removed = removed(host, &records);
@@ -178,17 +112,10 @@ async fn commit(node: &Rc<Node>, host: &Host, records: Vec<MetadataRecord>) {
     removed.into_iter().for_each(|at| {
         host.owners.borrow_mut().remove(at);
     });
-}
-
-/// Appends records as one batch.
-pub(crate) fn append(shard: &Shard, records: &[MetadataRecord]) -> watershed_core::units::Stamp {
-    let now_ms = shard.now().wall_ms;
-    let mut batch = BatchBuilder::new(now_ms);
-    for record in records {
-        batch.push(now_ms, None, Some(&record.encode()));
+    if metadata_log::is_worth_a_snapshot(&node.shard, host.snapshot_bytes.get()) {
+        let records = host.controller.borrow().image().snapshot();
+        host.snapshot_bytes.set(metadata_log::snapshot(&node.shard, &records).await);
     }
-    let appended = shard.append(LOG, Incoming::Copy(&batch.build()));
-    appended.expect("the metadata log takes what the controller decides").stamp
 }
 
 /// Owners for the partitions that these records create.

@@ -18,6 +18,7 @@ pub(crate) mod frame;
 pub(crate) mod groups;
 mod memory;
 pub(crate) mod metadata;
+pub(crate) mod metadata_log;
 pub(crate) mod node;
 pub(crate) mod offsets;
 pub(crate) mod offsets_log;

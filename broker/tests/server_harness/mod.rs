@@ -62,6 +62,13 @@ impl Broker {
         Broker::start(self.folder.clone(), shards)
     }
 
+    /// What `inspect` says of its directory.
+    pub(crate) fn inspected(&self) -> serde_json::Value {
+        let mut inspect = Command::new(env!("CARGO_BIN_EXE_watershed-broker"));
+        let done = inspect.arg("inspect").arg(&self.folder).arg("--json").output().unwrap();
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+
     pub(crate) fn client(&self) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -100,6 +107,13 @@ impl Client {
         let (correlation_id, answer) = self.receive(api, version);
         assert_eq!(correlation_id, sent);
         answer
+    }
+
+    /// The names of all topics.
+    pub(crate) fn all_topics(&mut self) -> Vec<String> {
+        let answer: MetadataResponse =
+            self.ask(Api::Metadata, 9, &MetadataRequest { topics: None, ..MetadataRequest::default() });
+        answer.topics.into_iter().filter_map(|topic| topic.name).collect()
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) {

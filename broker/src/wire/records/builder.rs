@@ -16,6 +16,19 @@ pub enum ControlKind {
     SnapshotFooter = 4,
 }
 
+impl ControlKind {
+    pub(super) fn from_type(number: i16) -> Option<ControlKind> {
+        let kinds = [
+            ControlKind::Abort,
+            ControlKind::Commit,
+            ControlKind::LeaderChange,
+            ControlKind::SnapshotHeader,
+            ControlKind::SnapshotFooter,
+        ];
+        kinds.into_iter().find(|kind| *kind as i16 == number)
+    }
+}
+
 /// A batch under construction. Base offset and leader epoch are 0 until given: they lie outside the checksum.
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {

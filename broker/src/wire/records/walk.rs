@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use watershed_core::batch::{BatchHeader, HEADER_BYTES};
 
-use super::Codec;
 use super::compression::UnpackError;
+use super::{Codec, ControlKind};
 use crate::wire::reader::{Reader, WireError};
 
 /// Why the inside of a batch cannot be read.
@@ -112,6 +112,12 @@ impl<'a> Payload<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// What a record of a control batch says, by the type in its key (version, type); `None` if it is of no known kind.
+    pub fn control_kind(&self) -> Option<ControlKind> {
+        let [_, _, high, low] = self.key?.first_chunk::<4>()?;
+        ControlKind::from_type(i16::from_be_bytes([*high, *low]))
+    }
+
     pub fn headers(&self) -> Result<Vec<RecordHeader<'a>>, RecordsError> {
         let mut reader = Reader::new(self.headers, false);
         // Each takes two bytes at least, so the count has been held against the bytes.
