@@ -11,8 +11,6 @@ use watershed_core::units::{Now, TopicId};
 
 use crate::wire::error_code::ErrorCode;
 
-/// Sessions of the whole broker, as in Kafka (`max.incremental.fetch.session.cache.slots`).
-pub const SLOTS: usize = 1000;
 /// Partitions that one shard's sessions may remember together.
 pub const CACHED_PARTITIONS_MAX: usize = 500_000;
 /// A session may be displaced by a larger one once it is this old, and by any once it was idle for as long.

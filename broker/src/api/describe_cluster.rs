@@ -33,6 +33,7 @@ pub(crate) fn handle(node: &Node, body: &DescribeClusterRequest) -> DescribeClus
             broker_id: cluster.node_id,
             host: cluster.host.clone(),
             port: i32::from(cluster.port),
+            rack: cluster.rack(),
             ..DescribeClusterBroker::default()
         }],
         cluster_authorized_operations: operations::cluster(body.include_cluster_authorized_operations),

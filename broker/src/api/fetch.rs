@@ -28,8 +28,6 @@ use crate::wire::topic_ref::{CurrentLeader, TopicRef};
 use watershed_core::io::buffers::Piece;
 use watershed_core::units::TopicPartition;
 
-/// Kafka's default of `fetch.max.bytes`.
-const BYTES_MAX: i32 = 55 << 20;
 /// Longer waits are answered empty: a client that is gone must not be waited for without end.
 const WAIT_MS_MAX: i32 = 300_000;
 
@@ -45,17 +43,17 @@ pub(crate) fn start(connection: &Rc<Connection>, envelope: &Envelope, frame: &[u
     let body = frame.get(envelope.body_at..).unwrap_or_default();
     let request =
         FetchRequest::parse(body, envelope.version).map_err(|error| malformed(envelope, &error.to_string()))?;
-    let asked = asked(envelope, &request);
+    let asked = asked(envelope, &request, connection.node.fetch_bytes_max);
     let (connection, envelope) = (Rc::clone(connection), envelope.clone());
     Ok(Box::pin(async move { Some(Answer::Send(fetch(&connection, &envelope, asked).await)) }))
 }
 
-fn asked(envelope: &Envelope, request: &FetchRequest<'_>) -> Asked {
+fn asked(envelope: &Envelope, request: &FetchRequest<'_>, bytes_max: i32) -> Asked {
     let wait_ms = request.max_wait_ms.clamp(0, WAIT_MS_MAX);
     Asked {
         limits: Limits {
-            bytes_max: u32::try_from(request.max_bytes.clamp(0, BYTES_MAX)).unwrap_or_default(),
-            bytes_min: u64::try_from(request.min_bytes.min(BYTES_MAX)).unwrap_or_default(),
+            bytes_max: u32::try_from(request.max_bytes.clamp(0, bytes_max)).unwrap_or_default(),
+            bytes_min: u64::try_from(request.min_bytes.min(bytes_max)).unwrap_or_default(),
             wait: Duration::from_millis(u64::try_from(wait_ms).unwrap_or_default()),
             knows_zstd: envelope.version >= 10,
         },

@@ -5,7 +5,7 @@
 //! - A topic that does not exist is created if the request and `auto.create.topics.enable` allow it, and the answer waits
 //!   until it exists on every shard; else error 3. A name that cannot be is 17.
 //! - Operations of topics and cluster: everything, if they are asked for.
-//! - Left out: racks, offline replicas (there is one replica, and it is here).
+//! - Left out: offline replicas (there is one replica, and it is here).
 
 use std::rc::Rc;
 
@@ -44,7 +44,7 @@ pub(crate) async fn handle(node: &Rc<Node>, request: &Envelope, body: MetadataRe
             node_id: cluster.node_id,
             host: cluster.host.clone(),
             port: i32::from(cluster.port),
-            rack: None,
+            rack: cluster.rack(),
         }],
         cluster_id: Some(cluster.cluster_id.clone()),
         controller_id: cluster.node_id,

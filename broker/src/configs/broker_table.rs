@@ -96,7 +96,7 @@ rows! {
     "log.roll.ms" Long = None, Valid::AtLeast(1), ON, "The age at which a segment is sealed.";
     "log.segment.bytes" Int = Some("1073741824"), Valid::AtLeast(1 << 20), ON, "The size at which a segment is sealed; here at the latest at the size of a segment file.";
     "log.segment.delete.delay.ms" Long = Some("60000"), Valid::AtLeast(0), Served::Ignored("a segment file is reused once no reader holds it"), "How long a dropped segment's file stays.";
-    "max.connections" Int = Some("2147483647"), Valid::AtLeast(0), ON, "Connections at one time.";
+    "max.connections" Int = Some("2147483647"), Valid::AtLeast(0), Served::Ignored("connections are bounded by memory and by the open files of the process"), "Connections at one time.";
     "max.incremental.fetch.session.cache.slots" Int = Some("1000"), Valid::AtLeast(0), ON, "Fetch sessions that are remembered.";
     "message.max.bytes" Int = Some("1048588"), Valid::Between(0, BATCH_BYTES_MAX as i64), ON, "The largest record batch, as compressed.";
     "metadata.log.dir" String = None, Valid::Any, OWN_METADATA, "Where the metadata log lies.";

@@ -14,7 +14,7 @@ use watershed_core::units::{ShardId, TopicId, TopicPartition};
 
 use crate::catalog::Catalog;
 use crate::configs::{BrokerProperties, effective_topic_settings};
-use crate::fetch_sessions::{FetchSessions, SLOTS};
+use crate::fetch_sessions::FetchSessions;
 use crate::groups::{Answer, Waiter};
 use crate::metrics::ShardMetrics;
 use crate::producer_ids::ProducerIds;
@@ -42,6 +42,13 @@ pub(crate) struct Cluster {
     pub(crate) broker_epoch: i64,
 }
 
+impl Cluster {
+    /// `broker.rack`
+    pub(crate) fn rack(&self) -> Option<String> {
+        self.properties.text("broker.rack").map(str::to_owned)
+    }
+}
+
 /// One shard's server.
 pub(crate) struct Node {
     pub(crate) shard: Shard,
@@ -51,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) request_bytes_max: usize,
     /// `connections.max.idle.ms`; `None`: for ever.
     pub(crate) idle_us_max: Option<u64>,
+    /// `fetch.max.bytes`
+    pub(crate) fetch_bytes_max: i32,
     /// Set before the first connection.
     cluster: OnceCell<Arc<Cluster>>,
     /// On the metadata host's shard.
@@ -89,18 +98,22 @@ pub(crate) struct Parts {
     pub(crate) memory: Rc<Memory>,
     pub(crate) request_bytes_max: usize,
     pub(crate) idle_us_max: Option<u64>,
+    pub(crate) fetch_bytes_max: i32,
+    /// `max.incremental.fetch.session.cache.slots`, of the whole broker.
+    pub(crate) session_slots: usize,
 }
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Rc<Node> {
         let (id, count) = (parts.shard.id(), parts.peers.shard_count());
-        let slots = SLOTS.div_ceil(usize::from(count.max(1)));
+        let slots = parts.session_slots.div_ceil(usize::from(count.max(1)));
         Rc::new(Node {
             shard: parts.shard,
             peers: parts.peers,
             memory: parts.memory,
             request_bytes_max: parts.request_bytes_max,
             idle_us_max: parts.idle_us_max,
+            fetch_bytes_max: parts.fetch_bytes_max,
             cluster: OnceCell::new(),
             host: OnceCell::new(),
             catalog: RefCell::default(),

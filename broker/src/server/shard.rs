@@ -122,6 +122,10 @@ fn node(shard: Shard, endpoint: Endpoint<Message>, plan: &Plan) -> Rc<Node> {
         peers: Peers::new(endpoint),
         memory,
         request_bytes_max: usize::try_from(request_bytes_max).unwrap_or(usize::MAX),
+        fetch_bytes_max: property("fetch.max.bytes").and_then(|bytes| i32::try_from(bytes).ok()).unwrap_or(i32::MAX),
+        session_slots: property("max.incremental.fetch.session.cache.slots")
+            .and_then(|slots| usize::try_from(slots).ok())
+            .unwrap_or_default(),
         idle_us_max: property("connections.max.idle.ms").map(|ms| ms.saturating_mul(1000)),
     });
     let observer = Rc::downgrade(&node);
