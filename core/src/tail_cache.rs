@@ -13,6 +13,8 @@ use crate::units::{BLOCK_BYTES, ChunkId, FileId, Slot, block_ceil};
 /// A slot's first chunk; each following one is twice as large, up to the maximum.
 pub const CHUNK_BYTES_MIN: u32 = BLOCK_BYTES as u32;
 pub const CHUNK_BYTES_MAX: u32 = 1 << 20;
+/// A slot's next chunk is at most this part of its even share of the limit.
+const SLOT_SHARES: u64 = 4;
 
 /// Where bytes lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,14 +301,18 @@ impl TailCache {
         Placed { piece: Piece { chunk: id, at: 0, length: filled }, allocate_bytes: Some(capacity) }
     }
 
-    /// Twice the slot's last capacity, or what the bytes at hand need if that is more.
+    /// Twice the slot's last capacity, or what the bytes at hand need if that is more; with many slots less, so that their
+    /// half-filled last chunks do not take the memory of the cache.
     fn capacity_for(&mut self, slot: Slot, bytes: u64) -> u32 {
+        let share = self.limit_bytes / (SLOT_SHARES * (self.slots.len() as u64).max(1));
+        let most = u32::try_from(share).unwrap_or(CHUNK_BYTES_MAX).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let most = 1 << most.ilog2();
         let held = self.slots.entry(slot).or_default();
         if held.chunks.is_empty() {
             held.capacity_next = CHUNK_BYTES_MIN;
         }
         let needed = bytes.min(u64::from(CHUNK_BYTES_MAX)).next_power_of_two();
-        let capacity = held.capacity_next.max(compact(needed)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let capacity = held.capacity_next.min(most).max(compact(needed)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         held.capacity_next = (capacity * 2).min(CHUNK_BYTES_MAX);
         capacity
     }

@@ -22,6 +22,9 @@ use super::ring::{OnDrop, submit};
 use crate::error::Fault;
 use crate::units::BLOCK_BYTES;
 
+/// What every system allows, if it does not say.
+const OPEN_FILES_ASSUMED: usize = 1024;
+
 /// How a file is opened. Files are opened for reading and writing unless `read_only`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenHow {
@@ -215,6 +218,14 @@ impl File {
     fn fault(&self, operation: &'static str, position: u64, error: &io::Error) -> Fault {
         Fault::io(operation, self.opened.path.to_string_lossy(), position, error)
     }
+}
+
+/// How many files the process may have open.
+pub fn open_files_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit` where `limit` lies.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    if got == 0 { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { OPEN_FILES_ASSUMED }
 }
 
 /// Bytes that the file system of `path` has left for users other than root.

@@ -4,7 +4,7 @@
 //! reported to the store, which knows what to do.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -13,6 +13,8 @@ use super::buffers::Piece;
 use super::data_dir::DataDir;
 use super::executor::{self, machine_now};
 use super::file::{self, File, OpenHow};
+use super::names::Names;
+use super::open_files::OpenFiles;
 use super::shard::Shard;
 use crate::error::Fault;
 use crate::journal::FramePlan;
@@ -20,8 +22,8 @@ use crate::limits::{FRAME_BYTES_MAX, FRAMES_IN_FLIGHT_MAX, RING_FILE_BYTES};
 use crate::store::{Effect, OpId, Outcome};
 use crate::units::{FileId, JournalId, block_ceil};
 
-/// Segment files that are kept open.
-const OPEN_FILES_MAX: usize = 512;
+/// Segment files that all shards together keep open: this part of what the process may have open.
+const OPEN_FILES_DIVISOR: usize = 2;
 /// Zeroes are written in steps of this size.
 const STEP_BYTES: usize = 1 << 20;
 
@@ -35,8 +37,8 @@ pub(super) struct Performer {
     journal: JournalId,
     anchor: File,
     ring: RefCell<BTreeMap<u32, File>>,
-    segments: RefCell<HashMap<FileId, (u64, File)>>,
-    clock: RefCell<u64>,
+    segments: RefCell<OpenFiles>,
+    names: Names,
     frames: Rc<RefCell<Vec<Lease>>>,
 }
 
@@ -50,13 +52,14 @@ impl Performer {
     ) -> Result<Performer, Fault> {
         let lease = || arena.try_alloc(FRAME_BYTES_MAX as usize).ok_or(Fault::NoSpace { what: "the journal's frames" });
         let frames = (0..FRAMES_IN_FLIGHT_MAX).map(|_| lease()).collect::<Result<Vec<_>, _>>()?;
+        let open_files_max = file::open_files_limit() / OPEN_FILES_DIVISOR / dir.journals().len().max(1);
         Ok(Performer {
+            names: Names::new(dir.segments()),
             dir,
             journal,
             anchor,
             ring: RefCell::new(ring),
-            segments: RefCell::default(),
-            clock: RefCell::default(),
+            segments: RefCell::new(OpenFiles::new(open_files_max)),
             frames: Rc::new(RefCell::new(frames)),
         })
     }
@@ -68,27 +71,12 @@ impl Performer {
 
     /// The open file of a segment.
     pub(super) async fn segment(&self, id: FileId) -> Result<File, Fault> {
-        let tick = {
-            let mut clock = self.clock.borrow_mut();
-            *clock += 1;
-            *clock
-        };
-        if let Some((used, file)) = self.segments.borrow_mut().get_mut(&id) {
-            *used = tick;
-            return Ok(file.clone());
+        if let Some(file) = self.segments.borrow_mut().get(id) {
+            return Ok(file);
         }
         let file = File::open(self.dir.segment(id), DIRECT).await?;
-        self.remember(id, tick, &file);
+        self.segments.borrow_mut().insert(id, file.clone());
         Ok(file)
-    }
-
-    fn remember(&self, id: FileId, tick: u64, file: &File) {
-        let mut segments = self.segments.borrow_mut();
-        segments.insert(id, (tick, file.clone()));
-        if segments.len() > OPEN_FILES_MAX {
-            let oldest = segments.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
-            oldest.and_then(|id| segments.remove(&id));
-        }
     }
 
     fn ring_file(&self, slot: u32) -> File {
@@ -104,7 +92,7 @@ impl Shard {
             Effect::Again => {}
             Effect::ForgetFile { slot, file } => {
                 self.0.memory.borrow_mut().forget(slot, file);
-                self.0.performer.segments.borrow_mut().remove(&file);
+                self.0.performer.segments.borrow_mut().remove(file);
             }
             Effect::Drained { slot, file, position } => self.0.memory.borrow_mut().drained(slot, file, position),
             Effect::WriteSegment { op, slot, file, position, length, durable } => {
@@ -161,7 +149,7 @@ impl Shard {
                 unlink_if_there(&performer.dir.image(performer.journal, image)).await
             }),
             Effect::RemoveFile { op, file } => self.run(op, async move |shard| {
-                shard.0.performer.segments.borrow_mut().remove(&file);
+                shard.0.performer.segments.borrow_mut().remove(file);
                 unlink_if_there(&shard.0.performer.dir.segment(file)).await
             }),
             _ => unreachable!("handled by perform"),
@@ -237,16 +225,17 @@ impl Shard {
     async fn create_file(&self, id: FileId, allocate_bytes: u64, write_zeroes: bool) -> Result<(), Fault> {
         let performer = &self.0.performer;
         let opened = File::open(performer.dir.segment(id), DIRECT_NEW).await?;
+        // A file without bytes is its name: what flushes the directory makes both durable.
         if allocate_bytes > 0 {
             opened.fallocate(0, allocate_bytes).await?;
+            if write_zeroes {
+                write_zeroed(&opened, allocate_bytes, &self.0.arena).await?;
+                self.count(|counters| counters.pool_bytes += allocate_bytes);
+            }
+            opened.fdatasync().await?;
         }
-        if write_zeroes {
-            write_zeroed(&opened, allocate_bytes, &self.0.arena).await?;
-            self.count(|counters| counters.pool_bytes += allocate_bytes);
-        }
-        opened.fdatasync().await?;
-        file::sync_dir(&performer.dir.segments()).await?;
-        performer.remember(id, 0, &opened);
+        performer.names.flush().await?;
+        performer.segments.borrow_mut().insert(id, opened);
         Ok(())
     }
 

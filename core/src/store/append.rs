@@ -137,7 +137,8 @@ impl Store {
         let full = |bytes: u64| bytes >= crate::limits::SEGMENT_FILE_BYTES / 2;
         let was_full = tenant.partition.segments().active().is_some_and(|active| full(active.end_position()));
         let slot = self.slot(key).ok_or(Refusal::UnknownPartition)?;
-        let file = self.files.take(slot, was_full || header.bytes >= REFERENCE_RUN_BYTES_MIN);
+        let is_large = header.bytes >= REFERENCE_RUN_BYTES_MIN;
+        let file = self.files.take(slot, was_full || (is_large && self.files.may_reserve()));
         let rolled = self.tenant_mut(key)?.partition.roll(now, file);
         if let Some(sealed) = rolled.sealed {
             self.files.seal(sealed.file);

@@ -117,10 +117,12 @@ impl Store {
         match &mut self.checkpointing.phase {
             Phase::Idle => self.leave_idle(),
             Phase::Draining { goals, .. } => {
-                let files = &self.files;
-                goals.retain(|file, goal| !files.reached(*file, *goal));
-                if !goals.is_empty() {
-                    return None;
+                // Only the first is looked at: this runs after every completion, and there may be as many as partitions.
+                while let Some(first) = goals.first_entry() {
+                    if !self.files.reached(*first.key(), *first.get()) {
+                        return None;
+                    }
+                    first.remove();
                 }
                 if let Phase::Draining { writer, .. } = std::mem::replace(&mut self.checkpointing.phase, Phase::Idle) {
                     self.checkpointing.phase = Phase::Slicing { writer, after: None };
@@ -181,7 +183,8 @@ impl Store {
             return;
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let keys: Vec<_> = self.keys.range((from, Bound::Unbounded)).map(|(key, _)| *key).collect();
+        let rest = self.keys.range((from, Bound::Unbounded)).map(|(key, _)| *key);
+        let keys: Vec<_> = rest.take(SLICE_PARTITIONS_COUNT + 1).collect();
         for key in keys.iter().take(SLICE_PARTITIONS_COUNT) {
             if let Some(record) = self.record(*key, BLOCK_BYTES, &mut copy) {
                 writer.partition(&record);

@@ -14,6 +14,9 @@ const DRAIN_BYTES_MAX: u64 = 1 << 20;
 /// A tail is drained in the background from this size on.
 const DRAIN_BYTES_MIN: u64 = 256 << 10;
 
+/// Segments that grow in files of full size before they have shown that they fill them.
+const RESERVED_COUNT_MAX: usize = 32;
+
 /// A stretch of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
@@ -66,13 +69,17 @@ pub struct Files {
     unwritten_bytes: u64,
     /// Files with enough to write in the background.
     large: BTreeSet<FileId>,
-    /// Files with at least one whole block to write.
-    whole: BTreeSet<FileId>,
+    /// Files with at least one whole block to write, and how many bytes in one piece.
+    whole: BTreeMap<FileId, u64>,
+    /// The same by size: few large writes make more room than many small ones.
+    by_size: BTreeSet<(u64, FileId)>,
     /// Files that must be created first.
     missing: BTreeSet<FileId>,
     /// Files with writes that wait or are under way.
     busy: BTreeSet<FileId>,
     dirty: BTreeSet<FileId>,
+    /// Files of full size whose segments still grow.
+    reserved: BTreeSet<FileId>,
 }
 
 impl Files {
@@ -86,11 +93,19 @@ impl Files {
             pool_count_wanted: 0,
             unwritten_bytes: 0,
             large: BTreeSet::new(),
-            whole: BTreeSet::new(),
+            whole: BTreeMap::new(),
+            by_size: BTreeSet::new(),
             missing: BTreeSet::new(),
             busy: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            reserved: BTreeSet::new(),
         }
+    }
+
+    /// Whether one more segment may get a file of full size on the mere hope that it fills it: the disk would not hold such a
+    /// file for each of very many partitions.
+    pub fn may_reserve(&self) -> bool {
+        self.reserved.len() < RESERVED_COUNT_MAX
     }
 
     /// A file for a new segment. With `large` a pooled file if there is one, else one whose extents are allocated.
@@ -102,6 +117,7 @@ impl Files {
         let existence = if pooled.is_some() { Existence::Ready } else { Existence::None };
         let file = pooled.unwrap_or_else(|| self.fresh());
         self.segments.insert(file, Segment::new(slot, existence, large));
+        self.note(file);
         file
     }
 
@@ -194,9 +210,11 @@ impl Files {
         self.note(file);
     }
 
-    /// The next stretch to write in the background. `all` takes every whole block, else only large tails are taken.
+    /// The next stretch to write in the background. `all` takes every whole block, the largest stretches first; else only
+    /// large tails are taken.
     pub fn next_drain(&mut self, all: bool) -> Option<Stretch> {
-        let file = *if all { self.whole.first() } else { self.large.first() }?;
+        let largest = || self.by_size.last().map(|(_, file)| *file);
+        let file = if all { largest() } else { self.large.first().copied() }?;
         let segment = self.segments.get_mut(&file)?;
         let before = segment.unwritten_bytes();
         let range = segment.take_writable();
@@ -292,7 +310,7 @@ impl Files {
 
     /// What must be written before everything placed until now is in its file, by file: all whole blocks.
     pub fn drain_goals(&self) -> BTreeMap<FileId, u64> {
-        let files = self.whole.union(&self.busy);
+        let files = self.whole.keys().chain(&self.busy);
         files.filter_map(|file| Some((*file, self.segments.get(file)?.drain_goal()))).collect()
     }
 
@@ -355,11 +373,25 @@ impl Files {
         let writable = idle.map_or(0, Segment::writable);
         let sealed = segment.is_some_and(|segment| segment.sealed);
         mark(&mut self.large, file, writable >= DRAIN_BYTES_MIN || (sealed && writable > 0));
-        mark(&mut self.whole, file, writable > 0);
         mark(&mut self.busy, file, segment.is_some() && idle.is_none());
         let missing = |segment: &Segment| segment.existence == Existence::None && !segment.waiting.is_empty();
         mark(&mut self.missing, file, segment.is_some_and(missing));
         mark(&mut self.dirty, file, segment.is_some_and(|segment| segment.dirty));
+        mark(&mut self.reserved, file, segment.is_some_and(|segment| segment.allocate && !segment.sealed));
+        self.note_size(file, writable);
+    }
+
+    fn note_size(&mut self, file: FileId, writable: u64) {
+        let before = if writable > 0 { self.whole.insert(file, writable) } else { self.whole.remove(&file) };
+        if before == Some(writable) {
+            return;
+        }
+        if let Some(before) = before {
+            self.by_size.remove(&(before, file));
+        }
+        if writable > 0 {
+            self.by_size.insert((writable, file));
+        }
     }
 
     /// Whether the pool should get one more file while the disk is idle.
@@ -512,6 +544,31 @@ mod tests {
         assert_eq!(files.next_drain(true), None);
         files.seal(file);
         assert_eq!(files.next_drain(true), Some(Stretch { slot: Slot(0), file, range: 204_800..208_896 }));
+    }
+
+    #[test]
+    fn few_segments_get_a_whole_file_on_hope() {
+        let mut files = files();
+        let taken: Vec<_> = (0..RESERVED_COUNT_MAX).map(|_| files.take(Slot(0), true)).collect();
+        assert!(!files.may_reserve());
+        files.seal(taken[0]);
+        assert!(files.may_reserve(), "it has shown what it is worth");
+    }
+
+    #[test]
+    fn the_largest_stretch_makes_room_first() {
+        let mut files = files();
+        let sizes = [2, 5, 3];
+        let taken = sizes.map(|blocks: u64| {
+            let file = files.take(Slot(0), true);
+            files.placed_aligned(file, 0..4096);
+            ready(&mut files, file);
+            files.written(file, &(0..4096), true);
+            files.placed(file, 4096..4096 * (blocks + 1));
+            file
+        });
+        let drained: Vec<_> = std::iter::from_fn(|| files.next_drain(true)).map(|stretch| stretch.file).collect();
+        assert_eq!(drained, [taken[1], taken[2], taken[0]]);
     }
 
     #[test]
