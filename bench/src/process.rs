@@ -16,6 +16,8 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Bytes sent to storage; `None` where the process belongs to somebody else.
     pub(crate) written_bytes: Option<u64>,
+    /// Bytes fetched from storage; `None` likewise.
+    pub(crate) read_bytes: Option<u64>,
     pub(crate) resident_bytes: u64,
 }
 
@@ -27,16 +29,20 @@ impl Usage {
         };
         let cpu = cpu_of(&read("stat")?).context("the process's CPU time cannot be read")?;
         let status = read("status")?;
-        let written_bytes = read("io").ok().and_then(|io| number_after(&io, "write_bytes:"));
-        Ok(Usage { cpu, written_bytes, resident_bytes: number_after(&status, "VmRSS:").unwrap_or(0) << 10 })
+        let io = read("io").ok();
+        let io_bytes = |name| io.as_deref().and_then(|io| number_after(io, name));
+        let (written_bytes, read_bytes) = (io_bytes("write_bytes:"), io_bytes("read_bytes:"));
+        let resident_bytes = number_after(&status, "VmRSS:").unwrap_or(0) << 10;
+        Ok(Usage { cpu, written_bytes, read_bytes, resident_bytes })
     }
 
     /// What was used since `earlier`; the memory is that of now.
     pub(crate) fn since(self, earlier: Usage) -> Usage {
-        let written = self.written_bytes.zip(earlier.written_bytes);
+        let grown = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Usage {
             cpu: self.cpu.saturating_sub(earlier.cpu),
-            written_bytes: written.map(|(now, then)| now.saturating_sub(then)),
+            written_bytes: grown(self.written_bytes, earlier.written_bytes),
+            read_bytes: grown(self.read_bytes, earlier.read_bytes),
             resident_bytes: self.resident_bytes,
         }
     }
@@ -70,10 +76,14 @@ mod tests {
     fn reads_this_process() {
         let before = Usage::of(std::process::id()).unwrap();
         assert!(before.resident_bytes > 0);
-        let usage = Usage { cpu: Duration::from_secs(3), written_bytes: Some(5), resident_bytes: 9 };
-        let earlier = Usage { cpu: Duration::from_secs(1), written_bytes: Some(2), resident_bytes: 1 };
-        let spent = usage.since(earlier);
-        assert_eq!(spent, Usage { cpu: Duration::from_secs(2), written_bytes: Some(3), resident_bytes: 9 });
+        let at = |seconds, written, read, resident_bytes| Usage {
+            cpu: Duration::from_secs(seconds),
+            written_bytes: Some(written),
+            read_bytes: Some(read),
+            resident_bytes,
+        };
+        let usage = at(3, 5, 8, 9);
+        assert_eq!(usage.since(at(1, 2, 7, 1)), at(2, 3, 1, 9));
         assert_eq!(usage.since(Usage::default()).written_bytes, None);
     }
 }

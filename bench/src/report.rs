@@ -18,6 +18,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_us_per_op: f64,
     /// Bytes that the server sent to storage per answered byte; absent where it cannot be known.
     pub(crate) written_per_byte: Option<f64>,
+    /// Bytes that the server took from storage per answered byte.
+    pub(crate) read_per_byte: Option<f64>,
     pub(crate) resident_mib: f64,
 }
 
@@ -35,6 +37,7 @@ impl Figures {
             cpu_s_per_gb: cpu * 1e9 / bytes,
             cpu_us_per_op: cpu * 1e6 / count,
             written_per_byte: usage.written_bytes.map(|written| written as f64 / bytes),
+            read_per_byte: usage.read_bytes.map(|read| read as f64 / bytes),
             resident_mib: usage.resident_bytes as f64 / 1_048_576.0,
         }
     }
@@ -42,7 +45,10 @@ impl Figures {
     /// The median of each figure on its own.
     pub(crate) fn median(rounds: &[Figures]) -> Figures {
         let of = |field: fn(&Figures) -> f64| median(rounds.iter().map(field));
-        let written: Vec<f64> = rounds.iter().filter_map(|round| round.written_per_byte).collect();
+        let known = |field: fn(&Figures) -> Option<f64>| {
+            let values: Vec<f64> = rounds.iter().filter_map(field).collect();
+            (!values.is_empty()).then(|| median(values.into_iter()))
+        };
         Figures {
             mb_per_s: of(|round| round.mb_per_s),
             ops_per_s: of(|round| round.ops_per_s),
@@ -51,7 +57,8 @@ impl Figures {
             p999_us: of(|round| round.p999_us),
             cpu_s_per_gb: of(|round| round.cpu_s_per_gb),
             cpu_us_per_op: of(|round| round.cpu_us_per_op),
-            written_per_byte: (!written.is_empty()).then(|| median(written.into_iter())),
+            written_per_byte: known(|round| round.written_per_byte),
+            read_per_byte: known(|round| round.read_per_byte),
             resident_mib: of(|round| round.resident_mib),
         }
     }
@@ -159,8 +166,12 @@ mod tests {
         for _ in 0..1000 {
             tally.complete(1_000_000, Duration::from_micros(200));
         }
-        let usage =
-            Usage { cpu: Duration::from_millis(500), written_bytes: Some(1_100_000_000), resident_bytes: 1 << 20 };
+        let usage = Usage {
+            cpu: Duration::from_millis(500),
+            written_bytes: Some(1_100_000_000),
+            read_bytes: Some(0),
+            resident_bytes: 1 << 20,
+        };
         let figures = Figures::new(&tally, usage, 2.0);
         assert_eq!((figures.mb_per_s, figures.ops_per_s), (500.0, 500.0));
         assert_eq!((figures.cpu_s_per_gb, figures.cpu_us_per_op), (0.5, 500.0));

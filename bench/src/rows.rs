@@ -17,6 +17,14 @@ use crate::process::Usage;
 use crate::report::{Row, print};
 use crate::server_process::Server;
 
+/// Batches of the log that is killed: as large as go through the journal, so that it is full when the end comes.
+const KILLED_BATCH_BYTES: usize = 100 << 10;
+/// Until what was just made is at rest.
+const SETTLE: Duration = Duration::from_secs(2);
+/// What is added to see what one of it takes.
+const MORE_CONNECTIONS: u32 = 1000;
+const MORE_PARTITIONS: u32 = 9000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
     #[value(name = "produce-1m")]
@@ -164,10 +172,18 @@ impl RowsArgs {
         let disk = sequential_read(&self.common)?;
         let mut args = self.fetch(Mode::Catchup, self.sized(4096, 512));
         args.memory = Some(self.sized("1GiB", "128MiB").to_owned());
+        // One consumer for the whole log.
+        args.load.partitions = 1;
         let (_, row) = self.measured(&args)?;
         let share = 100.0 * row.figures.mb_per_s / disk.figures.mb_per_s;
-        let measured = format!("{share:.0} % ({:.0} of {:.0} MB/s)", row.figures.mb_per_s, disk.figures.mb_per_s);
-        Ok(("70 % of the disk's direct sequential read".to_owned(), measured, share >= 70.0))
+        let read = row.figures.read_per_byte.unwrap_or(0.0);
+        let measured = format!(
+            "{share:.0} % ({:.0} of {:.0} MB/s), {read:.2} bytes from disk for each byte fetched",
+            row.figures.mb_per_s, disk.figures.mb_per_s
+        );
+        // What the tail cache may hold, a quarter of the budget, is a sixteenth of the log.
+        let is_from_disk = read >= 1.0 - 1.0 / 16.0;
+        Ok(("70 % of the disk's direct sequential read".to_owned(), measured, share >= 70.0 && is_from_disk))
     }
 
     fn many_partitions(&self) -> Result<Judged> {
@@ -183,23 +199,43 @@ impl RowsArgs {
     }
 
     fn start_after_kill(&self) -> Result<Judged> {
+        let partitions = self.sized(10_000, 1000);
+        let small = self.first_ack_after_kill(self.sized(1024, 64), partitions)?;
+        let large = self.first_ack_after_kill(self.sized(10_240, 256), partitions)?;
+        let ms = |took: Duration| took.as_secs_f64() * 1e3;
+        let measured = format!("{:.0} ms, with a tenth of the log {:.0} ms", ms(large), ms(small));
+        let goal = "first ack within 500 ms of exec".to_owned();
+        Ok((goal, measured, large.max(small) <= Duration::from_millis(500)))
+    }
+
+    /// Writes a log of `mib` over all partitions in batches that go through the journal, and kills the broker while more
+    /// come.
+    fn first_ack_after_kill(&self, mib: u64, partitions: u32) -> Result<Duration> {
         let place = &self.common.place;
         let server = broker::start(self.broker(), place, "start-kill", &[])?;
-        let template = Template::new(1 << 20, 100, 1);
-        let partitions = self.sized(10_000, 1000);
+        let template = Template::new(KILLED_BATCH_BYTES, 100, 1);
         Admin::connect(server.address)?.create_topic("start", partitions, &[])?;
-        let batches = self.sized(10_240, 256) / 4;
-        let stream = |seed| {
-            let traffic = Box::new(Producer::new("start", partitions, template.clone(), seed).batches(batches));
-            Stream { traffic, in_flight: 5, rate: None, group: 0 }
+        let batches = (mib << 20) / template.bytes() as u64 / 4;
+        let streams = |batches: Option<u64>| -> Vec<Stream> {
+            let producer = |seed| Producer::new("start", partitions, template.clone(), seed);
+            let counted = |seed| batches.map_or_else(|| producer(seed), |count| producer(seed).batches(count));
+            let stream = |seed| Stream { traffic: Box::new(counted(seed)), in_flight: 5, rate: None, group: 0 };
+            (0..4).map(stream).collect()
         };
-        once(self.load(server.address), (0..4).map(stream).collect())?;
+        let load = self.load(server.address);
+        once(load, streams(Some(batches)))?;
+        let under_load = std::thread::spawn({
+            let streams = streams(None);
+            // It ends with the server: that is no failure.
+            move || drop(once(load, streams))
+        });
+        std::thread::sleep(Duration::from_secs(1));
         server.kill()?;
+        under_load.join().ok().context("the load ended")?;
         let server = broker::restart(self.broker(), place, "start-kill", &[])?;
         let acknowledged = first_acknowledgement(&server, partitions)?;
         server.stop()?;
-        let measured = format!("{:.0} ms", acknowledged.as_secs_f64() * 1e3);
-        Ok(("first ack within 500 ms of exec".to_owned(), measured, acknowledged <= Duration::from_millis(500)))
+        Ok(acknowledged)
     }
 
     fn start_clean(&self) -> Result<Judged> {
@@ -217,21 +253,37 @@ impl RowsArgs {
         admin.create_topic("idle", 1000, &[])?;
         let connect = |_| Admin::connect(server.address).and_then(|mut it| it.identity().map(|_| it));
         let connections = (0..100).map(connect).collect::<Result<Vec<_>>>()?;
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(SETTLE);
         let (began, resting) = (Instant::now(), Usage::of(server.pid())?);
         std::thread::sleep(Duration::from_secs_f64(self.common.seconds.max(10.0)));
         let spent = Usage::of(server.pid())?.since(resting);
         let percent = 100.0 * spent.cpu.as_secs_f64() / began.elapsed().as_secs_f64();
-        drop(connections);
+        let more_connections = (0..MORE_CONNECTIONS).map(connect).collect::<Result<Vec<_>>>()?;
+        let connection_bytes = self.grown(&server, spent)? / u64::from(MORE_CONNECTIONS);
+        drop((connections, more_connections));
+        let few = Usage::of(server.pid())?;
+        admin.create_topic("more", MORE_PARTITIONS, &[])?;
+        let partition_bytes = self.grown(&server, few)? / u64::from(MORE_PARTITIONS);
         server.stop()?;
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
         let (empty, full) = (mib(before.resident_bytes), mib(spent.resident_bytes));
-        let measured = format!("{percent:.2} % of a core, RSS {full:.1} MiB ({empty:.1} before them)");
+        let measured = format!(
+            "{percent:.2} % of a core, RSS {full:.1} MiB ({empty:.1} before them), {connection_bytes} bytes for a \
+             connection, {partition_bytes} for a partition"
+        );
+        let is_small = connection_bytes <= 8 << 10 && partition_bytes <= 1 << 10;
         Ok((
-            "at most 0.2 % of a core, 64 MiB and the arena in use".to_owned(),
+            "at most 0.2 % of a core, 64 MiB and the arena in use, 8 KiB for a connection, 1 KiB for a partition"
+                .to_owned(),
             measured,
-            percent <= 0.2 && full <= 64.0,
+            percent <= 0.2 && full <= 64.0 && is_small,
         ))
+    }
+
+    /// How much more memory the server has than it had, once it rests.
+    fn grown(&self, server: &Server, before: Usage) -> Result<u64> {
+        std::thread::sleep(SETTLE);
+        Ok(Usage::of(server.pid())?.resident_bytes.saturating_sub(before.resident_bytes))
     }
 
     fn load(&self, target: SocketAddr) -> Load {

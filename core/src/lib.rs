@@ -18,6 +18,7 @@ pub mod owners;
 pub mod partition;
 pub mod paths;
 pub mod pipeline;
+pub mod read_ahead;
 pub mod superblock;
 pub mod tail_cache;
 pub mod units;

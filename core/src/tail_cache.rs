@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn chunks_double_up_to_the_maximum() {
-        let mut cache = TailCache::new(0);
+        let mut cache = TailCache::new(64 << 20);
         let mut position = 0;
         let mut made = Vec::new();
         while position < 6 << 20 {
@@ -399,6 +399,20 @@ mod tests {
         assert_eq!(cache.bytes(), made.iter().map(|&bytes| u64::from(bytes)).sum::<u64>());
         let pieces = cache.pieces(A, FILE, 0..position).unwrap();
         assert_eq!(pieces.iter().map(|piece| u64::from(piece.length)).sum::<u64>(), position);
+    }
+
+    #[test]
+    fn last_chunks_of_many_slots_leave_room_for_the_others() {
+        let limit_bytes = 64 << 20;
+        let mut cache = TailCache::new(limit_bytes);
+        let (rounds, slots) = (16, 1000);
+        for round in 0..rounds {
+            for slot in 0..slots {
+                cache.place(Slot(slot), FileId(u64::from(slot)), round * 4096, 4096, false);
+            }
+        }
+        let filled = rounds * u64::from(slots) * 4096;
+        assert!(cache.bytes() - filled <= limit_bytes / SLOT_SHARES, "{} bytes are not filled", cache.bytes() - filled);
     }
 
     #[test]
@@ -418,7 +432,7 @@ mod tests {
 
     #[test]
     fn an_adopted_run_is_a_chunk_of_its_own() {
-        let mut cache = TailCache::new(0);
+        let mut cache = TailCache::new(64 << 20);
         cache.place(A, FILE, 0, 100, false);
         cache.pad(A, FILE);
         let adopted = cache.place(A, FILE, 4096, 200_000, true);

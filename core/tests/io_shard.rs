@@ -129,6 +129,25 @@ fn what_was_acknowledged_is_there_after_an_end_without_warning() {
 }
 
 #[test]
+fn a_reader_from_the_beginning_is_read_ahead_of_and_each_byte_read_once() {
+    let path = fresh_dir("shard_ahead");
+    let values = || (0..100).map(|value| (value, 1 << 20));
+    on_shard(&path, move |shard| async move {
+        shard.durable(shard.assign(KEY, settings())).await;
+        append_all(&shard, values(), 0).await;
+        let before = shard.counters();
+        check_all(&shard, 0, values()).await;
+        let read_bytes = shard.counters().disk_read_bytes - before.disk_read_bytes;
+        // All but the tail's cache comes from disk, and the window may go a little into that.
+        assert!((95 << 20..112 << 20).contains(&read_bytes), "{read_bytes} bytes for 100 MiB");
+        // A reader that stopped holds no file back.
+        shard.durable(shard.drop_partition(KEY).unwrap()).await;
+        executor::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(shard.gauges().partitions_count, 0);
+    });
+}
+
+#[test]
 fn a_clean_stop_and_checkpoints_keep_everything() {
     let path = fresh_dir("shard_clean");
     for round in 0..3i64 {

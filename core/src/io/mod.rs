@@ -26,6 +26,7 @@ pub mod ring;
 pub mod salvage;
 mod segment_walk;
 pub mod shard;
+mod shard_ahead;
 mod shard_effects;
 mod shard_read;
 mod shard_recovery;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::arena::{Arena, Lease};
 use super::data_dir::DataDir;
 use super::executor::{self, machine_now};
+use super::shard_ahead::Ahead;
 use super::shard_effects::Performer;
 use super::tail_memory::TailMemory;
 use crate::batch::{self, BatchHeader};
@@ -115,6 +116,7 @@ pub(super) struct Inner {
     pub(super) arena: Arena,
     pub(super) store: RefCell<Store>,
     pub(super) memory: RefCell<TailMemory>,
+    pub(super) ahead: RefCell<Ahead>,
     pub(super) performer: Performer,
     pub(super) counters: Cell<ShardCounters>,
     waiters: RefCell<BTreeMap<(Stamp, u64), Waker>>,
@@ -159,6 +161,7 @@ impl Shard {
             arena,
             store: RefCell::new(opened.store),
             memory: RefCell::new(memory),
+            ahead: RefCell::new(Ahead::new(config.arena_bytes as u64)),
             performer,
             counters: Cell::default(),
             waiters: RefCell::default(),
@@ -570,10 +573,11 @@ async fn drive(shard: Shard) {
     }
 }
 
-/// Looks at the free space once a second.
+/// Looks at the free space once a second, and for readers that did not come back.
 async fn watch_space(shard: Shard, free_bytes_min: u64) {
     while shard.is_running() {
         shard.look_at_space(free_bytes_min);
+        shard.ahead_expire();
         shard.kick();
         executor::sleep(Duration::from_secs(1)).await;
     }

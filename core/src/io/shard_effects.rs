@@ -92,6 +92,7 @@ impl Shard {
             Effect::Again => {}
             Effect::ForgetFile { slot, file } => {
                 self.0.memory.borrow_mut().forget(slot, file);
+                self.ahead_forget(file);
                 self.0.performer.segments.borrow_mut().remove(file);
             }
             Effect::Drained { slot, file, position } => self.0.memory.borrow_mut().drained(slot, file, position),

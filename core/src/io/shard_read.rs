@@ -12,8 +12,9 @@ use super::tail_memory::Found;
 use crate::batch::{BatchHeader, CHECKSUM_FROM};
 use crate::checksum::Seeded;
 use crate::error::{Fault, Refusal};
-use crate::partition::walk::{self, Stretch, WalkEnd};
+use crate::partition::walk::{self, Stretch, Trimmed, WalkEnd};
 use crate::partition::{Extent, Planned, ScanPlan, TimestampPlan};
+use crate::read_ahead::Reached;
 use crate::units::{FileId, TopicPartition, block_ceil, block_floor};
 
 /// Scans and look-ups go through a segment in steps of this size.
@@ -74,8 +75,9 @@ impl Shard {
         let ReadPlan { key, offset, bytes_max, until, .. } = plan;
         // The state may have moved since the plan: it is made anew, from what is there now.
         loop {
+            let place = self.ahead_place(key, offset);
             let planned = match self.0.store.borrow().partition(key) {
-                Ok(partition) => partition.plan_read(offset, u64::from(bytes_max), until),
+                Ok(partition) => partition.plan_read_on(offset, u64::from(bytes_max), until, place),
                 Err(refusal) => Err(refusal),
             };
             match planned {
@@ -116,6 +118,7 @@ impl Shard {
             match trimmed.missing {
                 Some(end) if end > extent.position + extent.length => extent.length = end - extent.position,
                 _ => {
+                    self.note_reader(key, extent.file, &loaded, &trimmed, trim.from_offset);
                     let mut slices = Vec::new();
                     for range in trimmed.ranges {
                         self.check(key, extent.file, &loaded, range.clone())?;
@@ -125,6 +128,20 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Remembers where a reader from disk goes on.
+    fn note_reader(&self, key: TopicPartition, file: FileId, loaded: &Loaded, trimmed: &Trimmed, from_offset: i64) {
+        let Some(last) = trimmed.ranges.last().filter(|_| loaded.from_disk) else { return };
+        let on_disk_until = {
+            let store = self.0.store.borrow();
+            let segments = store.partition(key).ok().map(|partition| partition.segments());
+            segments
+                .and_then(|segments| segments.iter().find(|segment| segment.file == file)?.drained_position().into())
+        };
+        let Some(on_disk_until) = on_disk_until else { return };
+        let reached = Reached { offset: trimmed.next_offset, file, position: last.end, on_disk_until };
+        self.ahead_moved(key, from_offset, reached);
     }
 
     /// The first batch that may hold a record with a timestamp of at least `timestamp_ms`, among those a consumer may see;
@@ -254,14 +271,28 @@ impl Shard {
                 }
                 Found::Disk { position, length } => {
                     loaded.from_disk = true;
-                    loaded.slices.push(self.read_disk(extent.file, position, length).await?);
+                    self.load_disk(extent.file, position, length, &mut loaded.slices).await?;
                 }
             }
         }
         Ok(loaded)
     }
 
-    async fn read_disk(&self, id: FileId, position: u64, length: u64) -> Result<Slice, Fault> {
+    /// What was read ahead, and the rest by a read of its own.
+    async fn load_disk(&self, id: FileId, position: u64, length: u64, slices: &mut Vec<Slice>) -> Result<(), Fault> {
+        let (mut at, end) = (position, position + length);
+        while at < end {
+            let slice = match self.ahead_bytes(id, at, end - at).await {
+                Some(slice) => slice,
+                None => self.read_disk(id, at, end - at).await?,
+            };
+            at += slice.len() as u64;
+            slices.push(slice);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn read_disk(&self, id: FileId, position: u64, length: u64) -> Result<Slice, Fault> {
         let file = self.0.performer.segment(id).await?;
         let (from, to) = (block_floor(position), block_ceil(position + length));
         let bytes = (to - from) as usize;

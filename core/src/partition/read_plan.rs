@@ -8,7 +8,7 @@ use crate::partition::index::{Lookup, SegmentIndex};
 use crate::partition::log::{Partition, Run};
 use crate::partition::segments::Segment;
 use crate::partition::walk::{Trim, Walk};
-use crate::units::FileId;
+use crate::units::{BLOCK_BYTES, FileId};
 
 /// Up to where a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,17 @@ impl IndexScan {
 impl Partition {
     /// Plans a read from `offset` on. Between the limit and the log end there is nothing yet, which is no error.
     pub fn plan_read(&self, offset: i64, max_bytes: u64, limit: ReadLimit) -> Result<Planned, Refusal> {
+        self.plan_read_on(offset, max_bytes, limit, None)
+    }
+
+    /// The same for a reader whose last answer ended before `offset`: `place` is the file and the position where it ended.
+    pub fn plan_read_on(
+        &self,
+        offset: i64,
+        max_bytes: u64,
+        limit: ReadLimit,
+        place: Option<(FileId, u64)>,
+    ) -> Result<Planned, Refusal> {
         self.check_open()?;
         if offset < self.log_start || offset > self.log_end() {
             return Err(Refusal::OffsetOutOfRange);
@@ -109,7 +120,13 @@ impl Partition {
             let bytes = extents.iter().map(|extent| extent.length).sum();
             return Ok(Planned::Ready(ReadPlan { extents, bytes, ..plan }));
         }
-        Ok(match self.indexed_extent(segment, &plan.trim) {
+        let known = place.filter(|(file, _)| *file == segment.file).map(|(_, position)| position);
+        let begins = (offset == segment.base_offset).then_some(0);
+        let extent = match known.or(begins) {
+            Some(position) => Ok(self.extent_from(segment, position, &plan.trim)),
+            None => self.indexed_extent(segment, &plan.trim),
+        };
+        Ok(match extent {
             Ok(extent) => {
                 Planned::Ready(ReadPlan { bytes: extent.length, extents: vec![extent], exact: false, ..plan })
             }
@@ -207,6 +224,13 @@ impl Partition {
             extend(&mut extents, segment, run);
         }
         Some(extents)
+    }
+
+    /// From where a batch begins, or the padding before it: what is asked for, and the first batch whole.
+    fn extent_from(&self, segment: &Segment, position: u64, trim: &Trim) -> Extent {
+        let end = self.end_position_at(segment, trim.limit_offset);
+        let bytes = trim.max_bytes.max(u64::from(segment.batch_bytes_max)).saturating_add(BLOCK_BYTES);
+        Extent::of(segment, position, bytes.min(end.saturating_sub(position)))
     }
 
     fn indexed_extent(&self, segment: &Segment, trim: &Trim) -> Result<Extent, ScanPlan> {
