@@ -203,6 +203,12 @@ def restarts(_full):
     kill_script("restarts.py")
 
 
+def disk_full(_full):
+    if os.geteuid() != 0:
+        raise Skipped("mounting a small file system takes root")
+    kill_script("disk_full.py")
+
+
 def kills(full):
     kill_script("kills.py", "--cycles", "200" if full else "20")
 
@@ -228,6 +234,7 @@ PARTS = (
     Part("clients", clients, "real clients against one shard"),
     Part("clients-sharded", clients_sharded, "the same against three unbound shards"),
     Part("restarts", restarts, "clean restarts and other numbers of shards keep everything"),
+    Part("disk-full", disk_full, "a neighbour fills the disk: writing is refused, the rest goes on, nothing is lost"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
     Part("simulation", simulation, "more seeds than `cargo test` runs", quick=False),
 )

@@ -24,7 +24,7 @@ use super::{metadata_log, random};
 
 /// The shard that hosts it.
 pub(crate) const HOST: ShardId = ShardId(0);
-type Submitted = (Request, Rc<Promise<Reply>>);
+type Submitted = (Request, Rc<Promise<Result<Reply, ErrorCode>>>);
 
 /// The controller and who waits for it.
 pub(crate) struct Host {
@@ -58,7 +58,10 @@ pub(crate) fn submit(node: &Node, request: Request) -> impl Future<Output = call
     });
     async move {
         match promise {
-            Some(promise) => calls::Reply::Submitted(Box::new(promise.kept().await)),
+            Some(promise) => match promise.kept().await {
+                Ok(reply) => calls::Reply::Submitted(Box::new(reply)),
+                Err(error) => calls::Reply::Failed(error),
+            },
             None => calls::Reply::Failed(ErrorCode::NotController),
         }
     }
@@ -77,14 +80,19 @@ pub(crate) async fn run(node: Rc<Node>) {
     }
 }
 
-/// Decides a request and commits what it changes.
-pub(crate) async fn perform(node: &Rc<Node>, host: &Host, request: Request) -> Reply {
+/// Decides a request and commits what it changes. Nothing is decided that could not be written: the controller would be
+/// ahead of its log.
+async fn perform(node: &Rc<Node>, host: &Host, request: Request) -> Result<Reply, ErrorCode> {
+    let is_growth = matches!(request, Request::CreateTopics(_) | Request::CreatePartitions { .. });
+    if !metadata_log::takes(&node.shard, is_growth) {
+        return Err(ErrorCode::KafkaStorageError);
+    }
     let ids = new_topic_ids(&request);
     let (records, reply) = host.controller.borrow_mut().submit(request, &ids);
     if !records.is_empty() {
         commit(node, host, records).await;
     }
-    reply
+    Ok(reply)
 }
 
 fn new_topic_ids(request: &Request) -> Vec<TopicId> {
@@ -112,7 +120,7 @@ async fn commit(node: &Rc<Node>, host: &Host, records: Vec<MetadataRecord>) {
     removed.into_iter().for_each(|at| {
         host.owners.borrow_mut().remove(at);
     });
-    if metadata_log::is_worth_a_snapshot(&node.shard, host.snapshot_bytes.get()) {
+    if !node.shard.is_disk_full() && metadata_log::is_worth_a_snapshot(&node.shard, host.snapshot_bytes.get()) {
         let records = host.controller.borrow().image().snapshot();
         host.snapshot_bytes.set(metadata_log::snapshot(&node.shard, &records).await);
     }

@@ -22,8 +22,10 @@ pub(crate) const LOG: TopicPartition = TopicPartition { topic: TopicId::CLUSTER_
 const READ_BYTES: u32 = 1 << 20;
 /// The metadata log is never compressed; a batch that unpacks to more than itself is damage.
 const UNPACKED_BYTES_MAX: usize = 0;
-/// A batch of a snapshot is closed at about this size.
-const BATCH_BYTES: usize = 256 << 10;
+/// A batch of a snapshot is closed at about this size, below that of runs that are written into their segment at once.
+const BATCH_BYTES: usize = 64 << 10;
+/// A change that adds no partitions is smaller.
+const CHANGE_BYTES_MAX: u32 = 64 << 10;
 /// What the log may hold beyond twice its last snapshot before the next.
 const SPARE_BYTES: u64 = 4 << 20;
 
@@ -33,6 +35,7 @@ pub(crate) fn settings() -> LogSettings {
         delete: false,
         retention_ms: None,
         max_message_bytes: watershed_core::limits::BATCH_BYTES_MAX,
+        control: true,
         ..LogSettings::default()
     }
 }
@@ -101,6 +104,12 @@ fn replay_one(rebuild: &mut Rebuild, value: &[u8], offset: i64) -> Result<(), Fa
     rebuild.replay(&record).map_err(|error| damaged(offset, &error.to_string()))
 }
 
+/// Whether a change can be written now. One that adds partitions may be large and needs room on the disk; what else is
+/// asked of a controller goes on without.
+pub(crate) fn takes(shard: &Shard, is_growth: bool) -> bool {
+    shard.admits_control(CHANGE_BYTES_MAX) && !(is_growth && shard.is_disk_full())
+}
+
 /// Appends records as one batch.
 pub(crate) fn append(shard: &Shard, records: &[MetadataRecord]) -> Stamp {
     let now_ms = shard.now().wall_ms;
@@ -140,6 +149,9 @@ pub(crate) async fn snapshot(shard: &Shard, records: &[MetadataRecord]) -> u64 {
             batch.push(now_ms, None, Some(&record.encode()));
         }
         bytes += batch.bytes() as u64;
+        while !shard.admits_control(2 * BATCH_BYTES as u32) {
+            shard.room().await;
+        }
         put(shard, batch);
     }
     let footer = put(shard, control(ControlKind::SnapshotFooter, &SnapshotFooter::default().to_bytes(0)));

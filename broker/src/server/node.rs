@@ -201,7 +201,10 @@ impl Node {
         let topic = catalog.topic(id)?;
         let cluster = self.cluster();
         let broker = catalog.broker_configs(&cluster.properties, cluster.node_id);
-        let settings = effective_topic_settings(catalog.topic_overrides(&topic.name), &broker);
+        let settings = LogSettings {
+            control: topic.is_internal(),
+            ..effective_topic_settings(catalog.topic_overrides(&topic.name), &broker)
+        };
         let settings = Rc::new(settings);
         self.settings.borrow_mut().insert(id, Rc::clone(&settings));
         Some(settings)

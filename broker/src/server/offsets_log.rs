@@ -24,8 +24,9 @@ pub(crate) const TOPIC: &str = "__consumer_offsets";
 const READ_BYTES: u32 = 1 << 20;
 /// Records are not compressed; a batch that unpacks to more than itself is damage.
 const UNPACKED_BYTES_MAX: usize = 0;
-/// A batch is closed at about this size, far below what a topic takes by default.
-const BATCH_BYTES: usize = 256 << 10;
+/// A batch is closed at about this size: below what a topic takes by default, and below that of runs that are written into
+/// their segment at once and so need room on the disk.
+const BATCH_BYTES: usize = 64 << 10;
 /// What a log may hold beyond twice its live records before it is written anew.
 const SPARE_BYTES: u64 = 8 << 20;
 

@@ -55,6 +55,7 @@ class Broker:
         self.folder = SCRATCH / name
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        self.data = self.folder / "data"
         self.port, self.admin_port = free_ports(2)
         self.process = None
 
@@ -81,7 +82,7 @@ class Broker:
     def launch(self, cores):
         sets = [word for setting in self.settings for word in ("--set", setting)]
         arguments = [
-            str(self.program), "--data-dir", str(self.folder / "data"), "--listen", self.target,
+            str(self.program), "--data-dir", str(self.data), "--listen", self.target,
             "--admin", f"127.0.0.1:{self.admin_port}", "--cores", cores, *sets,
         ]
         started = time.monotonic()

@@ -306,6 +306,16 @@ impl Shard {
         .await;
     }
 
+    /// Whether a controller's or coordinator's batch of this size would be taken now.
+    pub fn admits_control(&self, bytes: u32) -> bool {
+        self.0.memory.borrow_mut().admits(u64::from(bytes)) && self.0.store.borrow().admits_control(bytes)
+    }
+
+    /// Whether new records are refused for want of space on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        self.0.store.borrow().is_disk_full()
+    }
+
     /// Appends a batch: placed and in the journal's order when this returns.
     pub fn append(&self, key: TopicPartition, incoming: Incoming<'_>) -> Result<Appended, Refusal> {
         let length = match &incoming {

@@ -371,6 +371,11 @@ impl Journal {
         self.ring.file_ready(slot);
     }
 
+    /// There was no space for the file; it is asked for again.
+    pub fn growth_failed(&mut self) {
+        self.growing = false;
+    }
+
     pub fn ring(&self) -> &Ring {
         &self.ring
     }

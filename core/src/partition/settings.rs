@@ -42,6 +42,9 @@ pub struct LogSettings {
     pub index_interval_bytes: u32,
     /// `producer.id.expiration.ms`, a broker-wide setting.
     pub producer_expiration_ms: i64,
+    /// The log of a controller or coordinator: it may use the journal's reserve and is written on a full disk too, so that
+    /// deletes and commits go on.
+    pub control: bool,
 }
 
 impl Default for LogSettings {
@@ -61,6 +64,7 @@ impl Default for LogSettings {
             timestamp_after_max_ms: 3_600_000,
             index_interval_bytes: 4096,
             producer_expiration_ms: 24 * 3_600_000,
+            control: false,
         }
     }
 }

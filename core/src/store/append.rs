@@ -48,11 +48,13 @@ impl Store {
             let log_start = tenant.partition.log_start();
             return Ok(Appending::Duplicate { base_offset, append_time_ms, log_start, stamp });
         }
-        if self.disk_full {
+        let is_reference = header.bytes >= REFERENCE_RUN_BYTES_MIN;
+        let quota = if tenant.partition.settings().control { Quota::Control } else { Quota::Records };
+        if self.disk_full && (quota == Quota::Records || is_reference) {
             return Err(Refusal::DiskFull);
         }
-        let inline_bytes = if header.bytes >= REFERENCE_RUN_BYTES_MIN { 0 } else { header.bytes };
-        if !self.journal.admits(inline_bytes, Quota::Records) {
+        let inline_bytes = if is_reference { 0 } else { header.bytes };
+        if !self.journal.admits(inline_bytes, quota) {
             return Err(Refusal::Overloaded);
         }
         if tenant.partition.must_roll(now, header) {

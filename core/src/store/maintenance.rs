@@ -76,6 +76,7 @@ impl Store {
         match outcome {
             Outcome::Done => self.files.pooled(file),
             Outcome::NoSpace => {
+                self.disk_full = true;
                 let op = self.begin(Op::Remove);
                 self.effects.push_back(Effect::RemoveFile { op, file });
             }

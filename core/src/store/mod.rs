@@ -178,6 +178,11 @@ impl Store {
             && self.files.unwritten_bytes() < self.config.unwritten_bytes_max * 2
     }
 
+    /// Whether a controller's or coordinator's batch of this size would be admitted now.
+    pub fn admits_control(&self, bytes: u32) -> bool {
+        self.journal.barrier_durable() && self.journal.admits(bytes, Quota::Control)
+    }
+
     /// Takes over a partition that is new here, under this leader epoch; known ones only take the settings.
     pub fn assign(&mut self, now: Now, key: TopicPartition, settings: Arc<LogSettings>, leader_epoch: i32) -> Stamp {
         if let Ok(tenant) = self.tenant_mut(key) {
@@ -270,7 +275,9 @@ impl Store {
         if let Some(effect) = self.effects.pop_front() {
             return Some(effect);
         }
-        if let Some(slot) = self.journal.growth() {
+        if !self.disk_full
+            && let Some(slot) = self.journal.growth()
+        {
             let op = self.begin(Op::RingFile(slot));
             return Some(Effect::CreateRingFile { op, slot });
         }
@@ -333,7 +340,11 @@ impl Store {
         match (done, outcome) {
             (Op::Run, _) => self.run_is_durable = true,
             (Op::RingFile(slot), Outcome::Done) => self.checkpointing.ring_grown(slot),
-            (Op::RingFile(_) | Op::Remove, _) => {}
+            (Op::RingFile(_), Outcome::NoSpace) => {
+                self.disk_full = true;
+                self.journal.growth_failed();
+            }
+            (Op::Remove, _) => {}
             (Op::CreateFile(file), Outcome::Done) => self.file_created(file),
             (Op::CreateFile(file), Outcome::NoSpace) => {
                 self.disk_full = true;
