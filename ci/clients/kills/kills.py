@@ -4,7 +4,7 @@
     kills.py --kafka [--cycles 5]             the same against Apache Kafka, to try the harness itself
 
 Before that the ledger shows that it finds planted faults. Each restart is followed by a look at what is new, every seventh by a look at the
-whole log, and so is the end. Idempotent writers may leave neither a gap nor a duplicate; the plain one (acks=1) may repeat itself, but loses nothing that was acknowledged.
+whole log, and so is the end. Groups commit meanwhile, and what they were answered must be what the broker holds. Idempotent writers may leave neither a gap nor a duplicate; the plain one (acks=1) may repeat itself, but loses nothing that was acknowledged.
 """
 
 import argparse
@@ -18,6 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
 import tools  # noqa: E402
+from committer import Committer  # noqa: E402
 from confluent_kafka.admin import NewTopic  # noqa: E402
 from harness import rdkafka  # noqa: E402
 from harness.broker import Broker, Kafka  # noqa: E402
@@ -27,6 +28,7 @@ from reading import Reading  # noqa: E402
 from writer import Writer  # noqa: E402
 
 IDEMPOTENT_WRITERS = 8
+GROUPS = 3
 RUN_MS = (20, 2000)
 FIRST_ACK_SECONDS_MAX = 60.0
 WHOLE_EVERY_CYCLES = 7
@@ -67,19 +69,21 @@ class Story:
         self.writers = writers_for(broker.target, topic, chance.randrange(1 << 30))
         self.ledger = Ledger(self.writers, allowed)
         self.reading = Reading(broker.target, topic, self.ledger)
+        self.committers = [Committer(broker.target, topic, partition, fresh("kills")) for partition in range(GROUPS)]
 
     @contextlib.contextmanager
     def writing(self):
         """The writers run inside; each must have got everything acknowledged afterwards."""
-        for writer in self.writers:
+        for writer in self.writers + self.committers:
             writer.start()
         try:
             yield
         finally:
-            for writer in self.writers:
+            for writer in self.writers + self.committers:
                 writer.stopping = True
-        for writer in self.writers:
+        for writer in self.writers + self.committers:
             writer.join()
+        for writer in self.writers:
             assert not writer.failure, f"writer {writer.partition} gave up: {writer.failure}"
 
     def tell(self, cycles):
@@ -93,6 +97,8 @@ class Story:
         """The writers send nothing new while the log is read: how much they write must not depend on how long that takes."""
         for writer in self.writers:
             writer.resting = resting
+        for committer in self.committers:
+            committer.rest(resting)
 
     def cycle(self, number, layout):
         time.sleep(self.chance.randint(*RUN_MS) / 1000)
@@ -103,6 +109,8 @@ class Story:
         self.waits.append(first_ack(self.writers, started))
         looking = time.monotonic()
         self.rest(True)
+        for committer in self.committers:
+            committer.check()
         whole = (number + 1) % WHOLE_EVERY_CYCLES == 0
         self.reading.check_from_the_start() if whole else self.reading.check()
         self.rest(False)
@@ -116,7 +124,7 @@ class Story:
         acknowledged = sum(self.ledger.acknowledged_counts())
         return (
             f"{len(self.waits)} kills, {acknowledged} acknowledged, {sum(self.ledger.compared_count)} of them compared: "
-            f"{self.ledger.told()}; first ack after a restart p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+            f"{self.ledger.told()}; {sum(each.commits for each in self.committers)} commits answered, none forgotten; first ack after a restart p50 {p50:.0f} ms, p99 {p99:.0f} ms"
         )
 
 
