@@ -51,6 +51,7 @@ pub(crate) fn apply(node: &Rc<Node>, commit: &Commit) -> Applied {
 pub(crate) fn begin(node: &Rc<Node>, beginning: &Beginning) -> Applied {
     node.set_cluster(Arc::new(beginning.cluster.clone()));
     spawn(groups::run(Rc::clone(node)));
+    spawn(groups::keep_short(Rc::clone(node)));
     apply(node, &Commit { records: beginning.records.clone(), owners: beginning.owners.clone() })
 }
 

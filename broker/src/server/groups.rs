@@ -3,12 +3,12 @@
 //! A coordinator serves once its log was read. What it decides is appended in the same call, and whatever is answered, now
 //! or later, leaves when everything that it was computed from is durable. No borrow is held over an await.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use watershed_core::io::executor::{instant_of, sleep_until, spawn};
+use watershed_core::io::executor::{instant_of, sleep, sleep_until, spawn};
 use watershed_core::units::{Now, TopicId, TopicPartition};
 
 use crate::configs::BrokerProperties;
@@ -22,6 +22,9 @@ use super::bell::{Bell, first};
 use super::calls::{Answering, Reply};
 use super::node::Node;
 use super::offsets_log;
+
+/// How often the lengths of the logs are looked at while something is appended to them.
+const SHORTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// What is asked of the coordinator of a group.
 pub(crate) enum GroupAsk {
@@ -54,7 +57,11 @@ pub(crate) enum GroupTold {
 #[derive(Default)]
 pub(crate) struct Groups {
     by_partition: RefCell<BTreeMap<TopicPartition, Place>>,
-    /// Rings when a deadline may have come nearer.
+    /// Something was appended since the lengths of the logs were last looked at.
+    is_longer: Cell<bool>,
+    /// What the clock's task sleeps until.
+    sleeps_until_ms: Cell<Option<u64>>,
+    /// Rings when it must not sleep that long.
     changed: Bell,
 }
 
@@ -125,7 +132,7 @@ pub(super) fn open(node: &Rc<Node>, at: TopicPartition) {
 
 /// A topic is gone: so are the coordinators of its partitions, or what groups have committed for it.
 pub(super) fn topic_removed(node: &Rc<Node>, id: TopicId, name: &str) {
-    let places: Vec<TopicPartition> = node.groups.by_partition.borrow().keys().copied().collect();
+    let places = node.groups.places();
     if name == offsets_log::TOPIC {
         node.groups.by_partition.borrow_mut().retain(|at, _| at.topic != id);
         return;
@@ -230,7 +237,7 @@ fn perform(
 ) -> Result<(), ErrorCode> {
     let written = match effects.records.is_empty() {
         true => Ok(()),
-        false => offsets_log::append(node, at, &effects.records).map(|_| ()),
+        false => offsets_log::append(node, at, &effects.records).map(|_| node.groups.is_longer.set(true)),
     };
     let answers = match written {
         Ok(()) => {
@@ -242,7 +249,7 @@ fn perform(
             coordinator.append_failed(group, effects, error, node.shard.now()).answers
         }
     };
-    node.groups.changed.ring();
+    node.groups.wake_for(coordinator.next_deadline_ms());
     tell(node, at, answers);
     written
 }
@@ -281,24 +288,23 @@ fn each_group(
     }
 }
 
-/// Ends sessions and rebalances when they are due, lets offsets expire and keeps the logs short, for as long as the shard
-/// runs.
+/// Ends sessions and rebalances when they are due and lets offsets expire, for as long as the shard runs.
 pub(super) async fn run(node: Rc<Node>) {
     let check_ms = node.cluster().properties.number("offsets.retention.check.interval.ms");
     let check_every = Duration::from_millis(u64::try_from(check_ms).unwrap_or(1));
     let mut check_at = instant_of(node.now_us()) + check_every;
     loop {
         let count = node.groups.changed.count();
-        let due = node.groups.next_deadline_ms().map_or(check_at, |at_ms| instant_of(at_ms * 1000).min(check_at));
+        let deadline_ms = node.groups.next_deadline_ms();
+        node.groups.sleeps_until_ms.set(deadline_ms);
+        let due = deadline_ms.map_or(check_at, |at_ms| instant_of(at_ms * 1000).min(check_at));
         first(sleep_until(due), node.groups.changed.after(count)).await;
-        let places: Vec<TopicPartition> = node.groups.by_partition.borrow().keys().copied().collect();
         let is_check = instant_of(node.now_us()) >= check_at;
-        for at in places {
+        for at in node.groups.places() {
             each_group(&node, at, Coordinator::tick);
             if is_check {
                 each_group(&node, at, Coordinator::expire);
             }
-            shorten(&node, at);
         }
         if is_check {
             check_at += check_every;
@@ -306,7 +312,31 @@ pub(super) async fn run(node: Rc<Node>) {
     }
 }
 
+/// Looks whether a log is to be written anew, for as long as the shard runs; not while nothing is appended.
+pub(super) async fn keep_short(node: Rc<Node>) {
+    loop {
+        sleep(SHORTEN_EVERY).await;
+        if node.groups.is_longer.replace(false) {
+            node.groups.places().into_iter().for_each(|at| shorten(&node, at));
+        }
+    }
+}
+
 impl Groups {
+    fn places(&self) -> Vec<TopicPartition> {
+        self.by_partition.borrow().keys().copied().collect()
+    }
+
+    /// Wakes the clock's task if it would sleep beyond this.
+    fn wake_for(&self, deadline_ms: Option<u64>) {
+        let Some(deadline_ms) = deadline_ms else {
+            return;
+        };
+        if self.sleeps_until_ms.get().is_none_or(|until_ms| deadline_ms < until_ms) {
+            self.changed.ring();
+        }
+    }
+
     fn next_deadline_ms(&self) -> Option<u64> {
         let places = self.by_partition.borrow();
         places.values().filter_map(|place| place.coordinator.next_deadline_ms()).min()
