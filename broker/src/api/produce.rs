@@ -65,6 +65,9 @@ pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, fram
     let request = ProduceRequest::parse(&frame, envelope.body_at, envelope.version)
         .map_err(|error| malformed(envelope, &error.to_string()))?;
     let (mut parts, accepted) = judge(node, envelope, &request, &frame);
+    if parts.iter().any(is_corrupt) {
+        connection.warn("a batch was refused: its checksum is wrong");
+    }
     let (acks, timeout_ms) = (request.acks, request.timeout_ms);
     let asked = enqueue(node, &request, accepted, &frame).await;
     let credit = frame.into_credit();
@@ -96,6 +99,10 @@ fn judge(node: &Node, envelope: &Envelope, request: &ProduceRequest<'_>, frame: 
         });
     }
     (parts, accepted)
+}
+
+fn is_corrupt(part: &Part) -> bool {
+    matches!(part.outcome, Some(Err(BatchRefusal { error: ErrorCode::CorruptMessage, .. })))
 }
 
 /// Where a part's records go, or why they go nowhere.

@@ -199,9 +199,14 @@ impl Connection {
         self.abandon();
     }
 
-    fn refused(&self, why: &str) {
+    /// Logs what a client did, with the software that it named.
+    pub(crate) fn warn(&self, what: &str) {
         let (client, software) = (self.stream.peer(), self.software.borrow());
-        tracing::warn!(%client, software = ?software, "a connection was closed: {why}");
+        tracing::warn!(%client, software = ?software, "{what}");
+    }
+
+    fn refused(&self, why: &str) {
+        self.warn(&format!("a connection was closed: {why}"));
         self.node.count(|metrics| metrics.connections_refused += 1);
     }
 

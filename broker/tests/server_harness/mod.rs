@@ -30,36 +30,53 @@ pub(crate) struct Broker {
     process: Child,
     pub(crate) address: SocketAddr,
     folder: PathBuf,
+    /// What `--set` is given.
+    settings: Vec<String>,
 }
 
 impl Broker {
     /// A broker over an empty directory of this name.
     pub(crate) fn fresh(name: &str, shards: usize) -> Broker {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = std::fs::remove_dir_all(&folder);
-        Broker::start(folder, shards)
+        Broker::with(name, shards, &[])
     }
 
-    fn start(folder: PathBuf, shards: usize) -> Broker {
+    /// The same with these properties.
+    pub(crate) fn with(name: &str, shards: usize, settings: &[&str]) -> Broker {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        let settings = settings.iter().map(ToString::to_string).collect();
+        Broker::start(folder, shards, settings)
+    }
+
+    fn start(folder: PathBuf, shards: usize, settings: Vec<String>) -> Broker {
+        std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
+        let log = std::fs::File::create(folder.with_extension("log")).unwrap();
         let cores = format!("unbound:{shards}");
         let mut process = Command::new(env!("CARGO_BIN_EXE_watershed-broker"))
             .args(["--listen", "127.0.0.1:0", "--admin", "none", "--memory", "256MiB", "--set", "num.partitions=6"])
             .args(["--cores", &cores, "--data-dir"])
             .arg(&folder)
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
+            .stderr(log)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let ready = lines.map(Result::unwrap).find(|line| line.starts_with("ready ")).expect("it serves");
         let listen = ready.split(' ').find_map(|word| word.strip_prefix("listen=")).unwrap();
-        Broker { process, address: listen.parse().unwrap(), folder }
+        Broker { process, address: listen.parse().unwrap(), folder, settings }
     }
 
     /// Ends it without a word and starts it again over what it left.
     pub(crate) fn kill_and_restart(mut self, shards: usize) -> Broker {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        Broker::start(self.folder.clone(), shards)
+        Broker::start(self.folder.clone(), shards, self.settings.clone())
+    }
+
+    /// What it has logged since its start.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.with_extension("log")).unwrap()
     }
 
     /// What `inspect` says of its directory.
