@@ -100,7 +100,7 @@ async fn register(
 async fn write(node: &Node, controller: &mut Controller, request: Request) -> catalog::Reply {
     let (records, reply) = controller.submit(request, &[]);
     if !records.is_empty() {
-        let stamp = metadata_log::append(&node.shard, &records);
+        let stamp = metadata_log::append(&node.shard, &records).await;
         node.shard.durable(stamp).await;
     }
     reply

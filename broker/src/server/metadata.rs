@@ -105,7 +105,7 @@ fn new_topic_ids(request: &Request) -> Vec<TopicId> {
 /// Writes the records and has them applied everywhere. A metadata log that cannot be written ends the process: the
 /// controller has gone ahead of it.
 async fn commit(node: &Rc<Node>, host: &Host, records: Vec<MetadataRecord>) {
-    let stamp = metadata_log::append(&node.shard, &records);
+    let stamp = metadata_log::append(&node.shard, &records).await;
     node.shard.durable(stamp).await;
     let owners = place(host, &records);
     let removed = removed(host, &records);

@@ -4,8 +4,11 @@
 //! Kafka's control records for its header and footer, and the log's start moves up to it: what a start reads is bounded by
 //! what exists, not by what has ever been.
 
+use std::time::Duration;
+
 use watershed_core::error::{Fault, Refusal};
 use watershed_core::io::arena::Slice;
+use watershed_core::io::executor::sleep;
 use watershed_core::io::shard::{Appended, Incoming, LogState, Shard, Until};
 use watershed_core::partition::LogSettings;
 use watershed_core::units::{Stamp, TopicId, TopicPartition};
@@ -28,6 +31,8 @@ const BATCH_BYTES: usize = 64 << 10;
 const CHANGE_BYTES_MAX: u32 = 64 << 10;
 /// What the log may hold beyond twice its last snapshot before the next.
 const SPARE_BYTES: u64 = 4 << 20;
+/// Between two attempts to append while there is no room.
+const ROOM_WAIT: Duration = Duration::from_millis(5);
 
 /// Nothing goes by its age: a catalog is rebuilt from its log.
 pub(crate) fn settings() -> LogSettings {
@@ -111,18 +116,25 @@ pub(crate) fn takes(shard: &Shard, is_growth: bool) -> bool {
 }
 
 /// Appends records as one batch.
-pub(crate) fn append(shard: &Shard, records: &[MetadataRecord]) -> Stamp {
+pub(crate) async fn append(shard: &Shard, records: &[MetadataRecord]) -> Stamp {
     let now_ms = shard.now().wall_ms;
     let mut batch = BatchBuilder::new(now_ms);
     for record in records {
         batch.push(now_ms, None, Some(&record.encode()));
     }
-    put(shard, batch).stamp
+    put(shard, batch).await.stamp
 }
 
-fn put(shard: &Shard, batch: BatchBuilder) -> Appended {
-    let appended = shard.append(LOG, Incoming::Copy(&batch.build()));
-    appended.expect("the metadata log takes what the controller decides")
+/// Waits while produces fill memory or journal: they leave by themselves, and the controller cannot take back what it has
+/// decided.
+async fn put(shard: &Shard, batch: BatchBuilder) -> Appended {
+    let batch = batch.build();
+    loop {
+        match shard.append(LOG, Incoming::Copy(&batch)) {
+            Err(Refusal::Overloaded) => sleep(ROOM_WAIT).await,
+            appended => return appended.expect("the metadata log takes what the controller decides"),
+        }
+    }
 }
 
 /// Whether most of the log is older than what a snapshot would say.
@@ -140,7 +152,7 @@ pub(crate) async fn snapshot(shard: &Shard, records: &[MetadataRecord]) -> u64 {
         batch
     };
     let header = SnapshotHeader { version: 0, last_contained_log_timestamp: now_ms };
-    let first = put(shard, control(ControlKind::SnapshotHeader, &header.to_bytes(0)));
+    let first = put(shard, control(ControlKind::SnapshotHeader, &header.to_bytes(0))).await;
     let mut bytes = 0;
     let mut records = records.iter().peekable();
     while records.peek().is_some() {
@@ -149,12 +161,9 @@ pub(crate) async fn snapshot(shard: &Shard, records: &[MetadataRecord]) -> u64 {
             batch.push(now_ms, None, Some(&record.encode()));
         }
         bytes += batch.bytes() as u64;
-        while !shard.admits_control(2 * BATCH_BYTES as u32) {
-            shard.room().await;
-        }
-        put(shard, batch);
+        put(shard, batch).await;
     }
-    let footer = put(shard, control(ControlKind::SnapshotFooter, &SnapshotFooter::default().to_bytes(0)));
+    let footer = put(shard, control(ControlKind::SnapshotFooter, &SnapshotFooter::default().to_bytes(0))).await;
     shard.durable(footer.stamp).await;
     match shard.delete_records(LOG, first.base_offset) {
         Ok((_, moved)) => shard.durable(moved).await,
