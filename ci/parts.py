@@ -117,7 +117,8 @@ def glommio(_full):
     files = test_files("io_glommio*.rs")
     if not files:
         raise Skipped("no tests inside glommio in this tree")
-    sh(["cargo", "clippy", "--quiet", "-p", "watershed-core", "--features", "glommio", "--all-targets", "--", "-D", "warnings"])
+    every_crate = ",".join(f"watershed-{crate}/glommio" for crate in ("core", "broker", "bench"))
+    sh(["cargo", "clippy", "--quiet", "--workspace", "--features", every_crate, "--all-targets", "--", "-D", "warnings"])
     output = captured(["cargo", "test", "-p", "watershed-core", "--features", "glommio", *test_arguments(files)])
     must_have_run(output, files)
 
@@ -174,24 +175,28 @@ def tidy(_full):
         raise Failed("\n".join(problems))
 
 
-def broker_program():
+def broker_program(*features):
     """Builds the broker that the client suites run against."""
-    sh(["cargo", "build", "--quiet", "--profile", "ci", "-p", "watershed-broker"])
+    sh(["cargo", "build", "--quiet", "--profile", "ci", "-p", "watershed-broker", *(f"--features={name}" for name in features)])
     return ROOT / "target" / "ci" / "watershed-broker"
 
 
-def client_suites(cores, full, suites=()):
-    program = broker_program()
-    more = ["--full"] if full else []
-    sh([str(tools.python()), str(RUN_CLIENTS), "--broker", str(program), "--cores", cores, *more, *suites])
+def client_suites(cores, *more, features=()):
+    program = broker_program(*features)
+    sh([str(tools.python()), str(RUN_CLIENTS), "--broker", str(program), "--cores", cores, *more])
 
 
-def clients(full):
-    client_suites("1", full)
+def clients(_full):
+    client_suites("1")
 
 
-def clients_sharded(full):
-    client_suites("unbound:3", full)
+def clients_sharded(_full):
+    client_suites("unbound:3")
+
+
+def clients_glommio(_full):
+    """One client in C and one over librdkafka's Python binding: the tasks are those of the other parts, only their host differs."""
+    client_suites("unbound:3", "--set", "runtime=glommio", "kcat", "confluent-kafka", features=["glommio"])
 
 
 def kill_script(script, *arguments):
@@ -233,6 +238,7 @@ PARTS = (
     Part("miri", miri, "queue, wake protocol and tasks under Miri"),
     Part("clients", clients, "real clients against one shard"),
     Part("clients-sharded", clients_sharded, "the same against three unbound shards"),
+    Part("clients-glommio", clients_glommio, "kcat and confluent-kafka against three unbound shards inside glommio"),
     Part("restarts", restarts, "clean restarts and other numbers of shards keep everything"),
     Part("disk-full", disk_full, "a neighbour fills the disk: writing is refused, the rest goes on, nothing is lost"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),

@@ -178,6 +178,29 @@ fn quantities_and_levels_are_checked() {
 }
 
 #[test]
+fn the_runtime_is_ours_unless_another_is_asked_for() {
+    assert_eq!(settings(&[])["runtime"], pair("ring", "default"));
+    let path = file("runtime.toml", "runtime = \"ring\"\n");
+    let config = path.to_str().unwrap();
+    assert_eq!(settings(&["--config", config])["runtime"], pair("ring", &format!("{config}:1")));
+    assert!(refused(&["settings", "--runtime", "tokio"]).contains("'tokio' is neither ring nor glommio"));
+}
+
+#[cfg(feature = "glommio")]
+#[test]
+fn glommio_is_taken_where_it_is_built_in() {
+    assert_eq!(settings(&["--set", "runtime=glommio"])["runtime"], pair("glommio", "--set"));
+}
+
+#[cfg(not(feature = "glommio"))]
+#[test]
+fn glommio_is_refused_with_the_remedy_where_it_is_not_built_in() {
+    let text = refused(&["--set", "runtime=glommio"]);
+    assert!(text.contains("--set: runtime: this program was built without glommio"), "{text}");
+    assert!(text.contains("`--features glommio`"), "{text}");
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let text = refused(&["settings", "--config", "/nowhere/broker.toml"]);
     assert!(text.contains("/nowhere/broker.toml: No such file"), "{text}");

@@ -47,8 +47,8 @@ def run_suite(suite, target, pid, watershed):
 
 
 def run_with_broker(arguments):
-    broker = Broker(arguments.broker, f"suites-{arguments.cores.replace(':', '-')}", arguments.cores, ["num.partitions=4", "group.initial.rebalance.delay.ms=500"])
-    print(f"  broker with --cores {arguments.cores} ready in {broker.start():.2f} s at {broker.target}", flush=True)
+    broker = Broker(arguments.broker, f"suites-{arguments.cores.replace(':', '-')}", arguments.cores, ["num.partitions=4", "group.initial.rebalance.delay.ms=500", *arguments.set])
+    print(f"  broker with {' '.join(['--cores', arguments.cores, *arguments.set])} ready in {broker.start():.2f} s at {broker.target}", flush=True)
     failed = []
     try:
         for suite in arguments.suites or SUITES:
@@ -79,6 +79,7 @@ def main():
     where.add_argument("--broker", type=pathlib.Path)
     parser.add_argument("--pid", type=int, default=0, help="with --target: the broker's process, to watch its memory")
     parser.add_argument("--cores", default="1")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="with --broker: a setting of the broker")
     parser.add_argument("suites", nargs="*", metavar="SUITE")
     arguments = parser.parse_args()
     unknown = set(arguments.suites) - set(SUITES)

@@ -75,6 +75,9 @@ struct SettingsArgs {
     /// One shard per core: a number, a list (0,1 or 0-3) or unbound:N [default: all allowed]
     #[arg(long, global = true, value_name = "CORES")]
     cores: Option<String>,
+    /// What shards run in: ring, or glommio where it was built in [default: ring]
+    #[arg(long, global = true, value_name = "RUNTIME")]
+    runtime: Option<String>,
     /// Memory budget of the process, like 2GiB [default: 25 % of the limit]
     #[arg(long, global = true, value_name = "SIZE")]
     memory: Option<String>,
@@ -106,6 +109,7 @@ impl SettingsArgs {
             (Key::Advertise, self.advertise),
             (Key::Admin, self.admin),
             (Key::Cores, self.cores),
+            (Key::Runtime, self.runtime),
             (Key::Memory, self.memory),
             (Key::NodeId, self.node_id),
             (Key::Insecure, self.insecure.then(|| "true".to_owned())),

@@ -40,6 +40,7 @@ impl Report {
             ("durability", self.durability().1.to_owned()),
             ("memory", format!("{} ({})", settings.shown(Key::Memory), settings.source(Key::Memory))),
             ("shards", format!("{}, {pinned}", serving.shards)),
+            ("runtime", settings.shown(Key::Runtime)),
         ];
         let notes = serving.notes.iter().map(|note| ("note", note.clone()));
         let warnings = settings.warnings.iter().chain(&serving.warnings).map(|warning| ("warning", warning.clone()));
@@ -125,6 +126,7 @@ mod tests {
             "address     127.0.0.1:19092",
             "1 GiB (--memory)",
             "3, not pinned",
+            "runtime     ring",
             "note        replayed 17 frames",
             "warning     shards are not pinned",
             "warning     disk nearly full",

@@ -39,7 +39,7 @@ use watershed_core::io::mesh::Mesh;
 use watershed_core::io::notify::{ThreadSender, thread_channel};
 use watershed_core::io::probe::probe;
 use watershed_core::io::reshard::reshard;
-use watershed_core::io::shards::{Placement, start_shards};
+use watershed_core::io::shards::{Placement, ShardsConfig, start_shards};
 use watershed_core::units::TopicId;
 
 use crate::admin::Scrape;
@@ -77,8 +77,8 @@ pub fn run(settings: Settings, hooks: Hooks) -> Result<(), Fault> {
         });
     }
     let mesh = Mesh::new(shards, peers::QUEUE_CAPACITY)?;
-    let placement = placement(&plan.settings.cores);
-    let started = start_shards(mesh, &placement, move |endpoint| shard::run(endpoint, Arc::clone(&plan)))?;
+    let config = shards_config(&plan.settings);
+    let started = start_shards(mesh, config, move |endpoint| shard::run(endpoint, Arc::clone(&plan)))?;
     started.join()
 }
 
@@ -93,11 +93,12 @@ fn data_dir(settings: &Settings, shards: u16) -> Result<DataDir, Fault> {
     reshard(data_dir, shards, shard::config(settings.memory_bytes, &settings.broker_properties()))
 }
 
-fn placement(cores: &Cores) -> Placement {
-    match cores {
+fn shards_config(settings: &Settings) -> ShardsConfig {
+    let placement = match &settings.cores {
         Cores::Pinned(cpus) => Placement::Pinned { cpus: cpus.clone(), spin: SPIN },
         Cores::Unbound(_) => Placement::Unbound,
-    }
+    };
+    ShardsConfig { host: settings.runtime, ..ShardsConfig::from(&placement) }
 }
 
 fn scrape(orders: Vec<ThreadSender<Order>>) -> Scrape {

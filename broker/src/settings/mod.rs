@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use watershed_core::io::host::Host;
+
 use crate::configs::{BrokerProperties, ConfigType, property};
 
 pub use cores::Cores;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// The shards and where they run.
     pub cores: Cores,
+    /// What the shards' tasks run in.
+    pub runtime: Host,
     /// The budget of the whole process, to be split over shards and pools.
     pub memory_bytes: u64,
     pub node_id: i32,
@@ -116,6 +120,7 @@ impl Settings {
             Key::Advertise => self.advertised(self.listen).to_string(),
             Key::Admin => self.admin.map_or_else(|| "none".to_owned(), |at| at.to_string()),
             Key::Cores => self.cores.to_string(),
+            Key::Runtime => self.runtime.name().to_owned(),
             Key::Memory => quantity::show_bytes(self.memory_bytes),
             Key::NodeId => self.node_id.to_string(),
             Key::Insecure => self.insecure.to_string(),

@@ -8,6 +8,7 @@ pub enum Key {
     Advertise,
     Admin,
     Cores,
+    Runtime,
     Memory,
     NodeId,
     Insecure,
@@ -17,12 +18,13 @@ pub enum Key {
 
 impl Key {
     /// Every setting, in the order in which they are printed.
-    pub const ALL: [Key; 10] = [
+    pub const ALL: [Key; 11] = [
         Key::DataDir,
         Key::Listen,
         Key::Advertise,
         Key::Admin,
         Key::Cores,
+        Key::Runtime,
         Key::Memory,
         Key::NodeId,
         Key::Insecure,
@@ -38,6 +40,7 @@ impl Key {
             Key::Advertise => "advertise",
             Key::Admin => "admin",
             Key::Cores => "cores",
+            Key::Runtime => "runtime",
             Key::Memory => "memory",
             Key::NodeId => "node_id",
             Key::Insecure => "insecure",

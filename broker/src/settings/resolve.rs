@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use watershed_core::io::host::Host;
+
 use crate::configs::{BROKER_ROWS, Served, nearest, property};
 
 use super::file::Item;
@@ -141,6 +143,7 @@ impl Layers {
         let advertise = self.advertise();
         let admin = self.admin();
         let cores = self.cores(machine);
+        let runtime = self.parsed(Key::Runtime, Host::default(), runtime);
         let memory_bytes = self.memory(machine, cores.shards());
         let node_id = self.parsed(Key::NodeId, 1, |text| whole(text, 0..=i32::MAX));
         let insecure = self.parsed(Key::Insecure, false, truth);
@@ -159,6 +162,7 @@ impl Layers {
                 advertise,
                 admin,
                 cores,
+                runtime,
                 memory_bytes,
                 node_id,
                 insecure,
@@ -315,6 +319,18 @@ fn truth(text: &str) -> Result<bool, String> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(format!("'{text}' is neither true nor false")),
+    }
+}
+
+fn runtime(text: &str) -> Result<Host, String> {
+    match text.parse::<Host>() {
+        Ok(host) if host.is_built_in() => Ok(host),
+        Ok(host) => Err(format!(
+            "this program was built without {name}; build it with `--features {name}`, or use {own}",
+            name = host.name(),
+            own = Host::default().name(),
+        )),
+        Err(_) => Err(format!("'{text}' is neither {} nor {}", Host::Ring.name(), Host::Glommio.name())),
     }
 }
 

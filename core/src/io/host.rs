@@ -19,6 +19,19 @@ pub enum Host {
 }
 
 impl Host {
+    /// The name that `from_str` takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Host::Ring => "ring",
+            Host::Glommio => "glommio",
+        }
+    }
+
+    /// Whether this program can run it.
+    pub const fn is_built_in(self) -> bool {
+        matches!(self, Host::Ring) || cfg!(feature = "glommio")
+    }
+
     /// As `executor::run`, on this host.
     pub fn run<F>(self, config: ExecutorConfig, make: impl FnOnce() -> F) -> Result<F::Output, Fault>
     where
@@ -54,13 +67,16 @@ mod tests {
     #[test]
     fn hosts_have_names() {
         assert_eq!("ring".parse::<Host>().unwrap(), Host::default());
-        assert_eq!("glommio".parse::<Host>().unwrap(), Host::Glommio);
+        for host in [Host::Ring, Host::Glommio] {
+            assert_eq!(host.name().parse::<Host>().unwrap(), host);
+        }
         assert!("tokio".parse::<Host>().unwrap_err().to_string().contains("`tokio`"));
     }
 
     #[cfg(not(feature = "glommio"))]
     #[test]
     fn a_host_that_is_not_built_in_is_refused() {
+        assert!(Host::Ring.is_built_in() && !Host::Glommio.is_built_in());
         let fault = Host::Glommio.run(ExecutorConfig::default(), || async {}).unwrap_err();
         assert!(fault.to_string().contains("feature `glommio`"), "{fault}");
     }
