@@ -1,9 +1,10 @@
-//! Where things run and lie: the server's core, the generator's core, the directory for data.
+//! Where things run and lie: the server's core and host, the generator's core, the directory for data.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use watershed_core::io::host;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Place {
@@ -16,6 +17,26 @@ pub(crate) struct Place {
     /// Where servers keep their data; must be on the disk to be measured
     #[arg(long, default_value = "target/bench-data", global = true)]
     pub(crate) dir: PathBuf,
+    /// What the floor's tasks run in; glommio needs a build with `--features glommio`
+    #[arg(long, value_enum, default_value = "ours", global = true)]
+    pub(crate) host: Host,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Host {
+    /// The executor whose reactor is the ring
+    Ours,
+    /// The same ring and tasks inside a glommio executor
+    Glommio,
+}
+
+impl Host {
+    pub(crate) const fn runtime(self) -> host::Host {
+        match self {
+            Host::Ours => host::Host::Ring,
+            Host::Glommio => host::Host::Glommio,
+        }
+    }
 }
 
 impl Place {

@@ -50,7 +50,7 @@ pub(crate) fn sequential_read(common: &Common) -> Result<Row> {
 fn row(common: &Common, access: Access, bytes: usize, depth: usize) -> Result<Row> {
     let path = disk_file(&common.place)?;
     let (seconds, rounds) = (common.seconds, common.rounds.max(1));
-    let measured = on_cpu(common.place.server_cpu, move |arena| async move {
+    let measured = on_cpu(common.place.server_cpu, common.place.host, move |arena| async move {
         let how = OpenHow { create: true, direct: true, ..OpenHow::default() };
         let probe = Rc::new(Disk { file: File::open(path, how).await?, access, bytes, arena, next: Cell::new(0) });
         probe.prepare().await?;

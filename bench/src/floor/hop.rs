@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use watershed_core::error::Fault;
 use watershed_core::io::executor;
 use watershed_core::io::mesh::{Endpoint, Full, Lane, Mesh};
-use watershed_core::io::shards::{Placement, start_shards};
+use watershed_core::io::shards::{Placement, ShardsConfig, start_shards};
 use watershed_core::units::ShardId;
 
 use super::Common;
@@ -28,7 +28,7 @@ pub(super) fn row(common: &Common) -> Result<Row> {
     Ok(Row::new("hop to and fro, parked", &rounds.collect::<Result<Vec<_>>>()?))
 }
 
-fn round(common: &Common) -> Result<Figures> {
+pub(super) fn round(common: &Common) -> Result<Figures> {
     let cpus = vec![common.place.server_cpu, common.place.client_cpu];
     let duration = Duration::from_secs_f64(common.seconds);
     let (tell, tallies) = mpsc::channel();
@@ -47,7 +47,9 @@ fn round(common: &Common) -> Result<Figures> {
             Ok::<(), Fault>(())
         }
     };
-    start_shards(Mesh::new(2, 16)?, &Placement::Pinned { cpus, spin: Duration::ZERO }, body)?.join()?;
+    let placement = Placement::Pinned { cpus, spin: Duration::ZERO };
+    let config = ShardsConfig { host: common.place.host.runtime(), ..ShardsConfig::from(&placement) };
+    start_shards(Mesh::new(2, 16)?, config, body)?.join()?;
     let tally = tallies.recv().context("the calling shard reports")?;
     Ok(Figures::new(&tally, Usage::of(std::process::id())?.since(before), common.seconds))
 }

@@ -4,6 +4,7 @@
 
 mod disk;
 mod hop;
+mod hosts;
 mod server;
 mod traffic;
 
@@ -12,15 +13,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 use watershed_core::io::arena::Arena;
-use watershed_core::io::executor::{self, ExecutorConfig};
+use watershed_core::io::executor::ExecutorConfig;
 
 pub(crate) use disk::sequential_read;
 pub(crate) use server::{Path, ServerArgs};
 
 use crate::load::{Load, Stream, measure};
-use crate::place::Place;
+use crate::place::{Host, Place};
 use crate::report::{self, Figures, Row};
 use crate::server_process::Server;
 
@@ -53,6 +55,8 @@ enum Probe {
     Ping,
     /// A message to another shard and back
     Hop,
+    /// Both hosts: a parked request, and a message to another shard and back
+    Hosts,
     /// 1 MiB answers from memory, as a fetch at the tail
     Send,
 }
@@ -71,15 +75,13 @@ pub(crate) struct Common {
     /// One JSON array instead of a table
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// What the floor's tasks run in
-    #[arg(long, value_enum, default_value = "ours", global = true)]
-    pub(crate) host: Host,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Host {
-    /// The executor whose reactor is the ring
-    Ours,
+impl Common {
+    /// The same on another host.
+    fn on(&self, host: Host) -> Common {
+        Common { place: Place { host, ..self.place.clone() }, ..self.clone() }
+    }
 }
 
 /// A shape of the floor's load.
@@ -90,6 +92,9 @@ pub(crate) struct Shape {
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
 }
+
+/// One request at a time: both ends sleep between.
+const PING: Shape = Shape { path: Path::Receive, size: 64, connections: 1, in_flight: 1 };
 
 /// A floor's server that runs, and the shape it is for.
 pub(crate) struct Floor {
@@ -106,10 +111,10 @@ impl Floor {
         };
         let shape = Shape { size, ..shape };
         let mut command = Command::new(std::env::current_exe().context("find this program")?);
-        let path = shape.path.to_possible_value().context("every path has a name")?;
+        let path = name_of(shape.path)?;
         command.args(["serve-floor", "--path", path.get_name(), "--size", &size.to_string(), "--dir"]);
         command.arg(place.directory("floor")?);
-        command.args(["--cpu", &place.server_cpu.to_string()]);
+        command.args(["--cpu", &place.server_cpu.to_string(), "--host", name_of(place.host)?.get_name()]);
         Ok(Floor { server: Server::start(command)?, shape })
     }
 
@@ -140,9 +145,8 @@ pub(crate) fn run(args: &FloorArgs) -> Result<()> {
     let rows = match args.probe {
         Some(Probe::Disk) => disk::rows(common)?,
         Some(Probe::Hop) => vec![hop::row(common)?],
-        Some(Probe::Ping) => {
-            vec![row("ping 64 B", Shape { path: Path::Receive, size: 64, connections: 1, in_flight: 1 }, common)?]
-        }
+        Some(Probe::Hosts) => hosts::rows(common)?,
+        Some(Probe::Ping) => vec![row("ping 64 B", PING, common)?],
         Some(Probe::Send) => vec![row("send", args.shape(Path::Send), common)?],
         None => {
             let shape = args.shape(args.path);
@@ -159,6 +163,11 @@ impl FloorArgs {
     }
 }
 
+/// The name by which the command line knows `value`.
+fn name_of(value: impl ValueEnum) -> Result<PossibleValue> {
+    value.to_possible_value().context("every value has a name")
+}
+
 fn row(name: &str, shape: Shape, common: &Common) -> Result<Row> {
     let floor = Floor::start(shape, &common.place)?;
     let rounds = (0..common.rounds.max(1)).map(|_| floor.round(common.seconds, &common.place));
@@ -172,15 +181,17 @@ pub(crate) struct ServeArgs {
     server: ServerArgs,
     #[arg(long)]
     cpu: usize,
+    #[arg(long, value_enum)]
+    host: Host,
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<()> {
     let server = args.server.clone();
-    on_cpu(args.cpu, move |arena| server::serve(server, arena))
+    on_cpu(args.cpu, args.host, move |arena| server::serve(server, arena))
 }
 
-/// Runs a task that uses an arena on an executor pinned to `cpu`, in a thread of its own, so that the caller's stays free.
-fn on_cpu<F, T>(cpu: usize, make: impl FnOnce(Arena) -> F + Send + 'static) -> Result<T>
+/// Runs a task that uses an arena on `host` pinned to `cpu`, in a thread of its own, so that the caller's stays free.
+fn on_cpu<F, T>(cpu: usize, host: Host, make: impl FnOnce(Arena) -> F + Send + 'static) -> Result<T>
 where
     F: Future<Output = Result<T, watershed_core::error::Fault>> + 'static,
     T: Send + 'static,
@@ -188,7 +199,7 @@ where
     let config = ExecutorConfig { cpu: Some(cpu), ..ExecutorConfig::default() };
     let body = move || {
         let arena = Arena::new(ARENA_BYTES);
-        executor::run(config, move || async move { make(arena?).await })?
+        host.runtime().run(config, move || async move { make(arena?).await })?
     };
     Ok(std::thread::spawn(body).join().map_err(|_| anyhow!("a task of the floor panicked"))??)
 }

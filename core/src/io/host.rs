@@ -43,7 +43,9 @@ impl Host {
             #[cfg(feature = "glommio")]
             Host::Glommio => super::glommio::run(config, make),
             #[cfg(not(feature = "glommio"))]
-            Host::Glommio => Err(Fault::Refused("this program was built without the feature `glommio`".to_owned())),
+            Host::Glommio => Err(Fault::Refused(
+                "this program was built without the feature `glommio`; build it with `--features glommio`".to_owned(),
+            )),
         }
     }
 }
