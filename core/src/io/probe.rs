@@ -343,6 +343,17 @@ mod tests {
         assert!(explained(libc::ENOSYS, None).contains("gVisor"));
         assert!(explained(libc::ENOMEM, None).contains("LimitMEMLOCK"));
         assert!(explained(libc::EMFILE, None).contains("Too many open files"));
+        assert!(explained(libc::EINVAL, None).contains("lacks cooperative task work"));
+    }
+
+    #[test]
+    fn every_cause_has_the_remedy_that_ends_it() {
+        assert!(explained(libc::EPERM, Some("1")).contains("kernel.io_uring_group"));
+        assert!(explained(libc::EPERM, Some("2")).contains("sysctl -w kernel.io_uring_disabled=0"));
+        let seccomp = explained(libc::EACCES, Some("0"));
+        assert!(seccomp.contains("--security-opt seccomp=") && seccomp.contains("seccompProfile"), "{seccomp}");
+        let memlock = explained(libc::ENOMEM, Some("0"));
+        assert!(memlock.contains("8388608") && memlock.contains("--ulimit memlock=-1"), "{memlock}");
     }
 
     #[test]

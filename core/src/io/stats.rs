@@ -79,6 +79,7 @@ impl StallWarning {
         if self.last.get().is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
             self.last.set(Some(now));
             tracing::warn!(
+                shard = std::thread::current().name().unwrap_or_default(),
                 took_us,
                 "a turn of this shard was long; a task computed without giving way, or the thread had no CPU"
             );
@@ -88,7 +89,48 @@ impl StallWarning {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tracing::span;
+
     use super::*;
+
+    /// Counts the warnings that are logged.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicU64>);
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn warns_of_the_first_of_several_long_turns() {
+        let warnings = Warnings::default();
+        tracing::subscriber::with_default(warnings.clone(), || {
+            let (stats, stall) = (TurnStats::default(), StallWarning::new(Duration::from_millis(5)));
+            stats.turn_ended(Duration::from_millis(5), &stall);
+            assert_eq!(warnings.0.load(Ordering::Relaxed), 0, "a turn at the limit is none too long");
+            for _ in 0..3 {
+                stats.turn_ended(Duration::from_millis(200), &stall);
+            }
+        });
+        assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn counts_long_turns_and_keeps_the_longest() {

@@ -143,6 +143,20 @@ fn background_work_gives_way_to_requests() {
 }
 
 #[test]
+fn a_task_that_blocks_is_reported() {
+    let stats = run(|| async {
+        executor::yield_now().await;
+        let before = executor::stats().stalled_turn_count();
+        std::thread::sleep(Duration::from_millis(200));
+        executor::yield_now().await;
+        let stats = executor::stats();
+        assert!(stats.stalled_turn_count() > before);
+        stats
+    });
+    assert!(stats.longest_turn_us() >= 200_000, "{stats:?}");
+}
+
+#[test]
 fn arena_reuses_limits_and_takes_back_loans() {
     run(|| async {
         let arena = Arena::new(4 << 20).unwrap();

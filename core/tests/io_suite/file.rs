@@ -155,3 +155,36 @@ fn the_executor_ends_with_writes_under_way() {
         });
     }
 }
+
+/// Set for the process that runs under a limit of file sizes.
+const LIMITED: &str = "WATERSHED_FILE_SIZE_LIMITED";
+/// The limit: inside the second block.
+const LIMIT_BYTES: usize = 6144;
+
+/// The kernel cuts the write at the limit of file sizes and refuses the rest.
+#[test]
+fn a_short_write_goes_on_where_it_stopped_and_fails_there() {
+    if std::env::var_os(LIMITED).is_none() {
+        return run_limited("file::a_short_write_goes_on_where_it_stopped_and_fails_there");
+    }
+    in_directory("io_file_short", |directory, arena| async move {
+        let how = OpenHow { create: true, ..OpenHow::default() };
+        let file = File::open(directory.join("data"), how).await.unwrap();
+        let pieces = vec![filled(&arena, 4096, 1).freeze().into(), filled(&arena, 4096, 2).freeze().into()];
+        let fault = file.write_at(pieces, 0, false).await.unwrap_err();
+        let told = fault.to_string();
+        assert!(told.contains("write") && told.contains(&LIMIT_BYTES.to_string()), "{told}");
+        let written = std::fs::read(file.path()).unwrap();
+        assert_eq!((written.len(), written[4095], written[6143]), (LIMIT_BYTES, 1, 2));
+    });
+}
+
+/// Runs one test of this program again, in a process whose files may not grow beyond `LIMIT_BYTES`.
+fn run_limited(test: &str) {
+    let limit = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" --exact {test} --nocapture", LIMIT_BYTES / 512);
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(limit).arg(std::env::current_exe().unwrap()).env(LIMITED, "1");
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}{}", String::from_utf8_lossy(&output.stderr));
+}
