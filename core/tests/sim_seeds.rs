@@ -21,13 +21,18 @@ fn sim_seeds_without_a_bug_find_nothing() {
     let first = std::env::var("SIM_SEED").ok().map_or(0, |seed| seed.parse().unwrap());
     let mut total = Outline::default();
     for seed in first..first + seeds_count {
-        let outline = run(seed, None).unwrap_or_else(|broken| {
+        let outline = play(seed, None).unwrap_or_else(|broken| {
             panic!("seed {} broke: {}\n{}", broken.seed, broken.what, broken.last_steps.join("\n"))
         });
         total.appends_count += outline.appends_count;
         total.duplicates_count += outline.duplicates_count;
         total.clean_stops_count += outline.clean_stops_count;
         total.images_count += outline.images_count;
+        total.reads_count += outline.reads_count;
+        total.crashes_count += outline.crashes_count;
+        total.fresh_starts_count += outline.fresh_starts_count;
+        total.closed_count += outline.closed_count;
+        total.faults.merge(&outline.faults);
     }
     println!("{total:?}");
     if seeds_count >= SEEDS_COUNT {

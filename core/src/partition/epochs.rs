@@ -55,6 +55,12 @@ impl Epochs {
         true
     }
 
+    /// The epoch in which the record at `offset`, not below the log start, was written.
+    pub fn of(&self, offset: i64) -> i32 {
+        let begun = self.0.partition_point(|entry| entry.start_offset <= offset);
+        begun.checked_sub(1).and_then(|at| self.0.get(at)).map_or(UNDEFINED_EPOCH, |entry| entry.epoch)
+    }
+
     /// The end offset of the largest epoch that is not above `requested`.
     pub fn end_for(&self, requested: i32, log_end: i64) -> EpochEnd {
         let latest = self.latest();

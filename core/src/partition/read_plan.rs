@@ -3,11 +3,12 @@
 //! Never touches bytes. A plan stays within one segment, as Kafka's reads do. Where boundaries are not known in memory the
 //! plan is wider than the answer and `walk::trim` cuts what was read; where even the index is missing it asks for a scan.
 
+use crate::batch::MAGIC;
 use crate::error::Refusal;
 use crate::partition::index::{Lookup, SegmentIndex};
 use crate::partition::log::{Partition, Run};
 use crate::partition::segments::Segment;
-use crate::partition::walk::{Trim, Walk};
+use crate::partition::walk::{Stretch, Trim, Walk, Walked};
 use crate::units::{BLOCK_BYTES, FileId};
 
 /// Up to where a reader may see.
@@ -132,6 +133,23 @@ impl Partition {
             }
             Err(scan) => Planned::ScanFirst(scan),
         })
+    }
+
+    /// Checks, of batches that were read, what their own checksums do not cover: magic, leader epoch, and offsets without a gap
+    /// from the batch that holds `from_offset` on. Returns the offset after the last, or the position of the first misfit.
+    pub fn check_read(&self, stretch: Stretch<'_>, from_offset: i64) -> Result<i64, u64> {
+        let mut due = from_offset;
+        let mut first = true;
+        for Walked { position, header } in stretch.walk() {
+            let end = header.end_offset();
+            let follows = if first { (header.base_offset..end).contains(&due) } else { header.base_offset == due };
+            let epoch = self.epochs.of(end - 1).max(0);
+            if !follows || header.magic != MAGIC || header.leader_epoch != epoch {
+                return Err(position);
+            }
+            (due, first) = (end, false);
+        }
+        Ok(due)
     }
 
     /// Plans a look-up of the first record at or above `timestamp`, among those that a reader may see.

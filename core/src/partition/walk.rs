@@ -168,6 +168,11 @@ pub fn trim(stretch: Stretch<'_>, cut: Trim) -> Trimmed {
         if batch.header.end_offset() <= cut.from_offset {
             continue;
         }
+        if trimmed.bytes == 0 && batch.header.base_offset > cut.from_offset {
+            // Offsets have no gaps: the batch that holds this one does not say so any more.
+            trimmed.damaged = Some(batch.position);
+            return trimmed;
+        }
         let fits =
             trimmed.bytes + u64::from(batch.header.bytes) <= cut.max_bytes || (cut.first_whole && trimmed.bytes == 0);
         if batch.header.end_offset() > cut.limit_offset || !fits {

@@ -22,6 +22,7 @@ pub enum Name {
     Image(u64),
     ImageInProgress(u64),
     Anchor,
+    Superblock,
 }
 
 /// A write that was submitted and has not completed.

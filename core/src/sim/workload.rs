@@ -1,9 +1,10 @@
 //! One history: clients that produce, retry, delete and read; crashes; and the checks after every step.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::Bug;
+use super::faults::{Counts, Mode};
 use super::model::{Model, Sent};
 use super::random::Random;
 use super::record::Value;
@@ -12,8 +13,9 @@ use crate::batch::{self, BatchHeader};
 use crate::checksum::crc32c;
 use crate::error::Refusal;
 use crate::journal::JournalConfig;
-use crate::partition::walk::{Stretch, trim};
-use crate::partition::{LogSettings, Planned, ReadLimit, ScanPlan};
+use crate::partition::walk::{Stretch, Trim, WalkEnd, trim};
+use crate::partition::{Extent, LogSettings, Planned, ReadLimit, ScanPlan};
+use crate::store::recovery::Report;
 use crate::store::{Appending, StoreConfig};
 use crate::units::{Now, Stamp, TopicId, TopicPartition};
 
@@ -23,9 +25,11 @@ const STEPS_MAX: u64 = 200;
 /// With the last answered batch, which may be sent again, as many as the engine remembers.
 const PIPELINE_MAX: usize = 4;
 const STEPS_KEPT: usize = 25;
+/// A client that got no answer for so long gives up and begins anew; less than any producer expires after.
+const DELIVERY_MS: i64 = 10 * 60_000;
 
 /// What a history amounted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     /// Of every step in order: the same for the same seed.
     pub hash: u64,
@@ -35,6 +39,11 @@ pub struct Outline {
     pub images_count: u64,
     pub reads_count: u64,
     pub clean_stops_count: u64,
+    /// Idle producers that went on after the engine may have forgotten them.
+    pub fresh_starts_count: u64,
+    /// Partitions that failed closed over a flipped bit, and were dropped.
+    pub closed_count: u64,
+    pub faults: Counts,
 }
 
 /// A promise that was broken.
@@ -53,6 +62,8 @@ struct Producer {
     /// Sent and not answered, oldest first; the stamp to wait for if it was placed in this life.
     open: VecDeque<(Value, Option<(i64, Stamp)>)>,
     answered: Option<Value>,
+    /// When it sent last.
+    sent_ms: i64,
 }
 
 struct History {
@@ -67,6 +78,8 @@ struct History {
     next_producer: i64,
     outline: Outline,
     steps: VecDeque<String>,
+    /// What flipped bits may have damaged.
+    suspects: BTreeSet<TopicPartition>,
 }
 
 /// Plays the history of a seed.
@@ -78,7 +91,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outline, Violation> {
     let config = StoreConfig { bug, journal, checkpoint_bytes, ..small };
     let now = Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 };
     let mut history = History {
-        world: World::create(config, Random::new(seed), now),
+        world: World::create(config, Random::new(seed), now, Mode::of(seed)),
         model: Model::default(),
         config,
         producers: BTreeMap::new(),
@@ -88,12 +101,14 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outline, Violation> {
         next_producer: 100,
         outline: Outline::default(),
         steps: VecDeque::new(),
+        suspects: BTreeSet::new(),
     };
     for _ in 0..LIVES_COUNT {
         if let Err(what) = history.live().and_then(|()| history.restart()) {
             return Err(Violation { seed, what, last_steps: history.steps.into() });
         }
     }
+    history.outline.faults = history.world.faults;
     Ok(history.outline)
 }
 
@@ -108,9 +123,12 @@ impl History {
             self.look_at_the_disk();
             self.step()?;
             self.world.pump()?;
-            while self.world.random.chance(slack) && self.world.under_way_count() > 0 {
+            while self.world.random.chance(slack) && self.world.under_way_count() > 0 && !self.world.failed {
                 self.world.complete_one();
                 self.world.pump()?;
+            }
+            if self.world.failed {
+                return self.end_by_error();
             }
             self.observe()?;
         }
@@ -118,6 +136,15 @@ impl History {
             self.stop()?;
         }
         Ok(())
+    }
+
+    /// A write or a flush has failed: what else is under way may still complete, but nothing that waits for it.
+    fn end_by_error(&mut self) -> Result<(), String> {
+        self.note("an error ends the process".to_owned());
+        for _ in 0..self.world.random.below(20) {
+            self.world.complete_one();
+        }
+        self.observe()
     }
 
     fn note(&mut self, step: String) {
@@ -168,11 +195,14 @@ impl History {
 
     /// The oldest batch that is to be sent again, or a new one.
     fn next_value(&mut self, key: TopicPartition) -> Value {
+        let now_ms = self.world.now.wall_ms;
+        self.give_up(key, now_ms);
         let id = self.next_producer;
         let producer = self.producers.entry(key).or_insert_with(|| {
             self.next_producer += 1;
-            Producer { id, next_sequence: 0, open: VecDeque::new(), answered: None }
+            Producer { id, next_sequence: 0, open: VecDeque::new(), answered: None, sent_ms: now_ms }
         });
+        producer.sent_ms = now_ms;
         if let Some((value, _)) = producer.open.iter().find(|(_, stamp)| stamp.is_none()) {
             return *value;
         }
@@ -201,6 +231,19 @@ impl History {
         }
     }
 
+    /// A client does not send again what it sent long ago: with batches open it begins anew, without it just goes on.
+    fn give_up(&mut self, key: TopicPartition, now_ms: i64) {
+        let Some(producer) = self.producers.get_mut(&key) else { return };
+        if now_ms - producer.sent_ms < DELIVERY_MS {
+            return;
+        }
+        producer.answered = None;
+        match producer.open.is_empty() {
+            true => self.outline.fresh_starts_count += 1,
+            false => drop(self.producers.remove(&key)),
+        }
+    }
+
     fn place(
         &mut self,
         key: TopicPartition,
@@ -210,7 +253,7 @@ impl History {
     ) -> Result<(), String> {
         batch::assign(&mut bytes, placed.base_offset, placed.leader_epoch);
         let checksum = crc32c(&bytes);
-        self.world.put(placed.slot, placed.file, placed.position, &bytes);
+        self.world.place(&placed, &bytes);
         let stamp = self.world.store.placed(self.world.now, &placed, checksum);
         self.note(format!("{key}: place {} ({} bytes) at {} {stamp:?}", value.number, value.bytes, placed.base_offset));
         self.outline.appends_count += 1;
@@ -252,6 +295,7 @@ impl History {
         Arc::new(LogSettings {
             segment_bytes: (64 << 10) + random.below(1 << 20),
             retention_ms: random.chance(50).then(|| 60_000 + random.below(600_000) as i64),
+            producer_expiration_ms: DELIVERY_MS + random.below(30 * 60_000) as i64,
             retention_bytes: random.chance(50).then(|| (256 << 10) + random.below(2 << 20)),
             ..LogSettings::default()
         })
@@ -359,7 +403,7 @@ impl History {
         self.note(format!("{key}: read {at} to {end}"));
         self.outline.reads_count += 1;
         while at < end {
-            let answer = self.fetch(key, at, limit)?;
+            let Some(answer) = self.fetch(key, at, limit)? else { return Ok(()) };
             let mut rest = answer.as_slice();
             if rest.is_empty() {
                 return Err(format!("{key}: nothing at {at} below {end}"));
@@ -378,43 +422,118 @@ impl History {
         Ok(())
     }
 
-    fn fetch(&mut self, key: TopicPartition, offset: i64, limit: ReadLimit) -> Result<Vec<u8>, String> {
+    /// Batches from `offset` on; `None` if the disk failed or the partition was found to be damaged.
+    fn fetch(&mut self, key: TopicPartition, offset: i64, limit: ReadLimit) -> Result<Option<Vec<u8>>, String> {
         let max_bytes = 1 + self.world.random.below(400 << 10);
         loop {
             let partition = self.world.store.partition(key).map_err(|refusal| format!("{key}: {refusal:?}"))?;
             let planned = partition.plan_read(offset, max_bytes, limit);
             match planned.map_err(|refusal| format!("{key}: a read at {offset} is refused: {refusal:?}"))? {
-                Planned::ScanFirst(scan) => self.scan(key, &scan),
+                Planned::ScanFirst(scan) => {
+                    if !self.scan(key, &scan)? {
+                        return Ok(None);
+                    }
+                }
                 Planned::Ready(plan) => {
                     let mut answer = Vec::new();
+                    let mut due = offset;
                     for extent in &plan.extents {
-                        let range = extent.position..extent.position + extent.length;
-                        let bytes = self.world.bytes(extent.file, range, true);
-                        if plan.exact {
-                            answer.extend(bytes);
-                            continue;
-                        }
-                        let trimmed = trim(Stretch::new(extent.position, &[&bytes]), plan.trim);
-                        for range in trimmed.ranges {
-                            let at = (range.start - extent.position) as usize;
-                            let whole = at..at + (range.end - range.start) as usize;
-                            answer.extend_from_slice(bytes.get(whole).unwrap_or_default());
+                        let trim = (!plan.exact).then_some(plan.trim);
+                        match self.batches(key, extent, trim, due)? {
+                            Some((bytes, next)) => {
+                                answer.extend(bytes);
+                                due = next;
+                            }
+                            None => return Ok(None),
                         }
                     }
-                    return Ok(answer);
+                    return Ok(Some(answer));
                 }
             }
         }
     }
 
-    fn scan(&mut self, key: TopicPartition, plan: &ScanPlan) {
-        let extent = plan.extent;
-        let bytes = self.world.bytes(extent.file, extent.position..extent.position + extent.length, true);
-        if let Ok(partition) = self.world.store.partition_mut(key) {
-            let mut scan = partition.index_scan(plan);
-            scan.feed(&mut Stretch::new(extent.position, &[&bytes]).walk());
-            partition.index_scanned(scan);
+    /// The batches of an extent, checked as the real driver does, and the offset after the last.
+    fn batches(
+        &mut self,
+        key: TopicPartition,
+        extent: &Extent,
+        cut: Option<Trim>,
+        due: i64,
+    ) -> Result<Option<(Vec<u8>, i64)>, String> {
+        let Some((bytes, from_disk)) = self.world.read(key, extent) else { return Ok(None) };
+        let mut whole = Vec::from([extent.position..extent.position + extent.length]);
+        if let Some(cut) = cut {
+            let trimmed = trim(Stretch::new(extent.position, &[&bytes]), cut);
+            if trimmed.ranges.is_empty() && trimmed.damaged.is_some() {
+                return self.bury(key, "no batch stands where one should").map(|()| None);
+            }
+            if let Some(end) = trimmed.missing {
+                let length = end - extent.position;
+                return match length > extent.length {
+                    true => self.batches(key, &Extent { length, ..*extent }, Some(cut), due),
+                    false => Err(format!("{key}: a read that never has enough")),
+                };
+            }
+            whole = trimmed.ranges;
         }
+        let mut answer = Vec::new();
+        let mut next = due;
+        for range in whole {
+            let (from, to) = (range.start - extent.position, range.end - extent.position);
+            let part = bytes.get(from as usize..to as usize).unwrap_or_default();
+            match self.checked(key, range.start, part, next) {
+                Some(end) => next = end,
+                None if from_disk => return self.bury(key, "a batch does not check").map(|()| None),
+                None => return Err(format!("{key}: memory holds what does not check")),
+            }
+            answer.extend_from_slice(part);
+        }
+        Ok(Some((answer, next)))
+    }
+
+    fn checked(&self, key: TopicPartition, position: u64, bytes: &[u8], due: i64) -> Option<i64> {
+        let stretch = [bytes];
+        let stretch = Stretch::new(position, &stretch);
+        let sums = stretch.walk().all(|batch| {
+            let rest = bytes.get((batch.position - position) as usize..).unwrap_or_default();
+            batch::checksum_fits(rest, &batch.header)
+        });
+        let partition = self.world.store.partition(key).ok()?;
+        sums.then(|| partition.check_read(stretch, due).ok()).flatten()
+    }
+
+    /// Rebuilds an index; false if the disk failed or the partition was found to be damaged.
+    fn scan(&mut self, key: TopicPartition, plan: &ScanPlan) -> Result<bool, String> {
+        let extent = plan.extent;
+        let Some((bytes, _)) = self.world.read(key, &extent) else { return Ok(false) };
+        let Ok(partition) = self.world.store.partition_mut(key) else { return Ok(false) };
+        let mut scan = partition.index_scan(plan);
+        let stretch = [bytes.as_slice()];
+        let mut walk = Stretch::new(extent.position, &stretch).walk();
+        scan.feed(&mut walk);
+        if walk.ended() != Some(WalkEnd::Done) {
+            return self.bury(key, "an index cannot be rebuilt").map(|()| false);
+        }
+        partition.index_scanned(scan);
+        Ok(true)
+    }
+
+    /// Damage was found: right only if a bit was flipped there. The partition refuses everything until it is dropped.
+    fn bury(&mut self, key: TopicPartition, why: &str) -> Result<(), String> {
+        if !self.suspects.contains(&key) {
+            return Err(format!("{key} fails closed although nothing was damaged: {why}"));
+        }
+        self.note(format!("{key} is damaged: {why}"));
+        self.outline.closed_count += 1;
+        if let Ok(partition) = self.world.store.partition_mut(key) {
+            partition.close();
+            let (start, limit) = (partition.log_start(), ReadLimit::LogEnd);
+            if partition.plan_read(start, 1, limit) != Err(Refusal::Damaged) {
+                return Err(format!("{key} is damaged and read"));
+            }
+        }
+        self.drop_partition(key)
     }
 
     /// A clean stop: everything completes, and nothing is left to replay.
@@ -423,7 +542,7 @@ impl History {
         self.world.full = false;
         self.world.store.stop();
         self.world.pump()?;
-        while !self.world.store.is_stopped() {
+        while !self.world.store.is_stopped() && !self.world.failed {
             self.look_at_the_disk();
             self.world.pump()?;
             if self.world.under_way_count() == 0 {
@@ -432,6 +551,9 @@ impl History {
             self.world.complete_one();
             self.world.pump()?;
             self.observe()?;
+        }
+        if self.world.failed {
+            return self.end_by_error();
         }
         self.outline.clean_stops_count += 1;
         Ok(())
@@ -442,11 +564,14 @@ impl History {
         self.outline.images_count += u64::from(self.world.store.anchor().images.iter().flatten().count() > 0);
         self.note(format!("crash, durable {durable:?}"));
         self.world.full = false;
-        self.world.restart(self.config)?;
+        let (suspects, report) = self.world.restart(self.config)?;
+        self.suspects.extend(suspects);
         self.outline.crashes_count += 1;
+        self.look_at(&report)?;
         for partition in 0..PARTITIONS_COUNT as i32 {
             let key = TopicPartition { topic: TopicId([7; 16]), partition };
             match self.world.store.partition(key) {
+                Ok(partition) if partition.is_closed() => self.bury(key, "recovery closed it")?,
                 Ok(partition) => self.model.recovered(partition, durable)?,
                 Err(_) => self.model.absent(key, durable)?,
             }
@@ -454,6 +579,15 @@ impl History {
             self.read(key, ReadLimit::LogEnd)?;
         }
         Ok(())
+    }
+
+    /// Recovery closes nothing that was not hit.
+    fn look_at(&mut self, report: &Report) -> Result<(), String> {
+        self.note(format!("image {:?}, {} frames", report.image, report.frames_count));
+        match report.damaged.iter().find(|(key, _)| !self.suspects.contains(key)) {
+            Some((key, why)) => Err(format!("{key} failed closed although nothing was damaged: {why}")),
+            None => Ok(()),
+        }
     }
 
     /// The catalog speaks again; clients send again what was not answered.

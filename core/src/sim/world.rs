@@ -4,18 +4,24 @@
 //! once in a life unless with identical bytes, and no two segments share a file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use super::disk::{Disk, Name, WriteId};
+use super::faults::{Counts, Mode, superblock};
+use super::memory::Memory;
 use super::random::Random;
 use crate::checksum::crc32c;
-use crate::store::recovery::{Need, Recovery, Restored};
-use crate::store::{Effect, OpId, Outcome, Store, StoreConfig};
-use crate::superblock::{Anchor, SLOT_BYTES, TWO_SLOTS_BYTES};
-use crate::units::{BLOCK_BYTES, FileId, JournalId, Now, Slot};
+use crate::journal::replay::RingRead;
+use crate::partition::Extent;
+use crate::store::planted::Bug;
+use crate::store::recovery::{Need, Recovery, Report, Restored};
+use crate::store::{Effect, OpId, Outcome, Placed, Store, StoreConfig};
+use crate::superblock::{Anchor, SLOT_BYTES, Superblock, TWO_SLOTS_BYTES, damaged_slots};
+use crate::units::{BLOCK_BYTES, FileId, JournalId, Now, TopicPartition};
 
-const JOURNAL: JournalId = JournalId(3);
-const DIRECTORY: [u8; 16] = [9; 16];
+pub(super) const JOURNAL: JournalId = JournalId(3);
+pub(super) const DIRECTORY: [u8; 16] = [9; 16];
+/// Small, so that most reads go to the disk.
+const TAIL_CACHE_BYTES: u64 = 64 << 10;
 
 /// What the disk does when an effect completes.
 #[derive(Debug)]
@@ -36,9 +42,6 @@ enum Done {
     Op(OpId, Outcome),
 }
 
-/// Tails in memory, a block at a time; bytes where nothing was placed are zero.
-type Blocks = BTreeMap<u64, Vec<u8>>;
-
 /// Everything of one machine but its clients.
 pub(super) struct World {
     pub disk: Disk,
@@ -47,7 +50,12 @@ pub(super) struct World {
     /// While true, creations and writes outside the ring may find no space.
     pub full: bool,
     pub random: Random,
-    memory: BTreeMap<FileId, (Slot, Blocks)>,
+    pub mode: Mode,
+    pub faults: Counts,
+    /// A write or a flush has failed: the process ends.
+    pub failed: bool,
+    bug: Option<Bug>,
+    memory: Memory,
     under_way: Vec<(Done, Act)>,
     written: BTreeMap<(FileId, u64), u32>,
     /// In this life: frames wait long (true), everything else does (false), or neither.
@@ -55,41 +63,94 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn create(config: StoreConfig, random: Random, now: Now) -> World {
+    pub(super) fn create(config: StoreConfig, random: Random, now: Now, mode: Mode) -> World {
         let mut disk = Disk::new(u64::MAX);
         disk.create(Name::Anchor, TWO_SLOTS_BYTES);
+        disk.create(Name::Superblock, TWO_SLOTS_BYTES);
+        for generation in 1..3 {
+            let (slot, bytes) = superblock(generation).encode();
+            if let Some(write) = disk.submit(Name::Superblock, slot * SLOT_BYTES, bytes.to_vec()) {
+                disk.complete(write, true);
+            }
+        }
         disk.create(Name::Ring(0), config.journal.ring_file_bytes as usize);
         disk.sync_names(|_| true);
         let (store, _) = Store::create(config, JOURNAL, DIRECTORY);
-        let (memory, written) = (BTreeMap::new(), BTreeMap::new());
-        World { disk, store, now, full: false, random, memory, under_way: Vec::new(), written, slow_frames: None }
+        World {
+            disk,
+            store,
+            now,
+            full: false,
+            random,
+            mode,
+            faults: Counts::default(),
+            failed: false,
+            bug: config.bug,
+            memory: Memory::new(TAIL_CACHE_BYTES),
+            under_way: Vec::new(),
+            written: BTreeMap::new(),
+            slow_frames: None,
+        }
     }
 
-    /// Power fails and comes back: a new life over what is left.
-    pub(super) fn restart(&mut self, config: StoreConfig) -> Result<(), String> {
+    /// Power fails and comes back: a new life over what is left, and over what flipped meanwhile. Returns the partitions that
+    /// a flip may have damaged, and what recovery says.
+    pub(super) fn restart(&mut self, config: StoreConfig) -> Result<(BTreeSet<TopicPartition>, Report), String> {
         self.disk.crash(&mut self.random);
+        self.faults.add("power failures");
         self.slow_frames = if self.random.chance(50) { Some(self.random.chance(50)) } else { None };
-        self.memory.clear();
+        if let Some(frames) = self.slow_frames {
+            self.faults.add(if frames { "lives with slow frames" } else { "lives with slow files" });
+        }
+        self.failed = false;
+        self.memory = Memory::new(TAIL_CACHE_BYTES);
         self.under_way.clear();
         self.written.clear();
+        let flips = self.mode == Mode::Flips && self.random.chance(60);
+        let may_concern = if flips { self.flip(&config) } else { BTreeSet::new() };
+        self.check_identity()?;
         let bytes = self.disk.read(Name::Anchor, 0, TWO_SLOTS_BYTES);
         let Ok(anchor) = Anchor::decode("anchor", &bytes, DIRECTORY, JOURNAL) else {
             self.store = Store::create(config, JOURNAL, DIRECTORY).0;
-            return Ok(());
+            return Ok((may_concern, Report::default()));
         };
-        let mut recovery = Recovery::new(config, anchor, self.lengths(), self.now);
+        let is_whole = |slot: &u32| self.disk.length(Name::Ring(*slot)) == anchor.ring_file_bytes;
+        let ring_files_count = (anchor.ring_files_count..).find(|slot| !is_whole(slot)).unwrap_or(u32::MAX);
+        let recovery = Recovery::new(config, Anchor { ring_files_count, ..anchor }, self.lengths(), self.now);
+        let in_doubt = damaged_slots(&bytes).next().is_some();
+        self.recover(if in_doubt { recovery.doubting_anchor() } else { recovery }, &anchor)
+            .map(|report| (may_concern, report))
+    }
+
+    /// What the superblock says survives the loss of either slot.
+    fn check_identity(&self) -> Result<(), String> {
+        let bytes = self.disk.read(Name::Superblock, 0, TWO_SLOTS_BYTES);
+        let found =
+            Superblock::decode("superblock", &bytes).map_err(|fault| format!("the start is refused: {fault}"))?;
+        match superblock(found.generation) == found {
+            true => Ok(()),
+            false => Err(format!("the superblock came back as {found:?}")),
+        }
+    }
+
+    fn recover(&mut self, mut recovery: Recovery, anchor: &Anchor) -> Result<Report, String> {
+        let fails = self.mode == Mode::Errors && self.random.chance(30);
+        let unreadable = self.replaceable_image(anchor).filter(|_| fails);
         while let Some(need) = recovery.need() {
-            let bytes = self.fetch(&need);
-            self.restore(recovery.take_restored());
+            let bytes = match need {
+                Need::Image { id } if Some(id) == unreadable => {
+                    self.faults.add("images that could not be read");
+                    Vec::new()
+                }
+                need => self.fetch(&need),
+            };
             recovery.supply(&bytes).map_err(|fault| format!("the start is refused: {fault}"))?;
+            self.restore(recovery.take_restored());
         }
         self.restore(recovery.take_restored());
         let (store, report) = recovery.finish();
         self.store = store;
-        match report.damaged.first() {
-            Some((key, why)) => Err(format!("{key} failed closed although nothing was damaged: {why}")),
-            None => Ok(()),
-        }
+        Ok(report)
     }
 
     fn lengths(&self) -> BTreeMap<FileId, u64> {
@@ -103,61 +164,48 @@ impl World {
     fn fetch(&self, need: &Need) -> Vec<u8> {
         match need {
             Need::Image { id } => self.disk.read(Name::Image(*id), 0, usize::MAX),
-            Need::Ring(read) => {
-                let mut bytes = self.disk.read(Name::Ring(read.slot), read.position as usize, read.length as usize);
-                bytes.resize(read.length as usize, 0);
-                bytes
-            }
+            Need::Ring(read) => self.ring(read),
             Need::Segment { file, position, length } => {
                 self.disk.read(Name::Segment(*file), *position as usize, *length as usize)
             }
         }
     }
 
+    pub(super) fn ring(&self, read: &RingRead) -> Vec<u8> {
+        let mut bytes = self.disk.read(Name::Ring(read.slot), read.position as usize, read.length as usize);
+        bytes.resize(read.length as usize, 0);
+        bytes
+    }
+
     fn restore(&mut self, restored: Vec<Restored>) {
         for Restored { slot, file, position, bytes } in restored {
-            self.put(slot, file, position, &bytes);
+            self.memory.restore(slot, file, position, &bytes);
         }
     }
 
-    /// Puts bytes into memory at their place.
-    pub(super) fn put(&mut self, slot: Slot, file: FileId, position: u64, bytes: &[u8]) {
-        let (owner, blocks) = self.memory.entry(file).or_insert_with(|| (slot, Blocks::new()));
-        if *owner != slot {
-            (*owner, *blocks) = (slot, Blocks::new());
-        }
-        let mut at = position;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let inside = (at % BLOCK_BYTES) as usize;
-            let (head, tail) = rest.split_at(rest.len().min(BLOCK_BYTES as usize - inside));
-            let block = blocks.entry(at / BLOCK_BYTES).or_insert_with(|| vec![0; BLOCK_BYTES as usize]);
-            if let Some(place) = block.get_mut(inside..inside + head.len()) {
-                place.copy_from_slice(head);
-            }
-            at += head.len() as u64;
-            rest = tail;
+    /// Puts a placed batch, with its final bytes, into memory.
+    pub(super) fn place(&mut self, placed: &Placed, bytes: &[u8]) {
+        match placed.reference {
+            true => self.memory.adopt(placed.slot, placed.file, placed.position, bytes),
+            false => self.memory.put_for_frame(placed.slot, placed.file, placed.position, bytes),
         }
     }
 
-    /// Bytes of a file: from memory where they are there, from disk otherwise (`from_disk`) or zero.
-    pub(super) fn bytes(&self, file: FileId, range: Range<u64>, from_disk: bool) -> Vec<u8> {
-        let blocks = self.memory.get(&file).map(|(_, blocks)| blocks);
-        let mut out = Vec::with_capacity((range.end - range.start) as usize);
-        let mut at = range.start;
-        while at < range.end {
-            let end = ((at / BLOCK_BYTES + 1) * BLOCK_BYTES).min(range.end);
-            let inside = (at % BLOCK_BYTES) as usize;
-            let count = (end - at) as usize;
-            match blocks.and_then(|blocks| blocks.get(&(at / BLOCK_BYTES))) {
-                Some(block) => out.extend_from_slice(block.get(inside..inside + count).unwrap_or_default()),
-                None if from_disk => out.extend(self.disk.read(Name::Segment(file), at as usize, count)),
-                None => {}
-            }
-            out.resize((end - range.start) as usize, 0);
-            at = end;
+    /// Bytes of a segment and whether some came from disk; `None` if the disk fails.
+    pub(super) fn read(&mut self, key: TopicPartition, extent: &Extent) -> Option<(Vec<u8>, bool)> {
+        let slot = self.store.slot(key)?;
+        let range = extent.position..extent.position + extent.length;
+        let from = |position: u64, length: u64| {
+            let mut bytes = self.disk.read(Name::Segment(extent.file), position as usize, length as usize);
+            bytes.resize(length as usize, 0);
+            bytes
+        };
+        let (bytes, from_disk) = self.memory.read(slot, extent.file, range, from);
+        if from_disk && self.mode == Mode::Errors && self.random.chance(5) {
+            self.faults.add("reads that failed");
+            return None;
         }
-        out
+        Some((bytes, from_disk))
     }
 
     /// Starts every effect that the store hands out.
@@ -187,31 +235,24 @@ impl World {
         match effect {
             Effect::WriteFrame(plan) => {
                 let mut bytes = vec![0xaa; plan.length as usize];
-                let memory = &self.memory;
-                self.store.encode_frame(&plan, &mut bytes, |_, file, range, place| copy(memory, file, range, place));
+                let memory = &mut self.memory;
+                self.store.encode_frame(&plan, &mut bytes, |slot, file, range, place| {
+                    place.copy_from_slice(&memory.copy(slot, file, range.clone()));
+                    memory.framed(slot, file, range);
+                });
                 let write = self.submit(Name::Ring(plan.slot), plan.position, bytes)?;
                 self.under_way.push((Done::Frame(plan.sequence), Act::Write(write, true)));
             }
             Effect::SliceImage => {
                 let memory = &self.memory;
-                self.store.slice_image(|_, file, range, out| {
-                    let at = out.len();
-                    out.resize(at + (range.end - range.start) as usize, 0);
-                    copy(memory, file, range, out.get_mut(at..).unwrap_or_default());
-                });
+                self.store.slice_image(|slot, file, range, out| out.extend(memory.copy(slot, file, range)));
             }
             Effect::Again => {}
             Effect::ForgetFile { slot, file } => {
-                if self.memory.get(&file).is_some_and(|(owner, _)| *owner == slot) {
-                    self.memory.remove(&file);
-                }
+                self.memory.forget(slot, file);
                 self.written.retain(|(other, _), _| *other != file);
             }
-            Effect::Drained { file, position, .. } => {
-                if let Some((_, blocks)) = self.memory.get_mut(&file).filter(|_| self.random.chance(50)) {
-                    blocks.retain(|block, _| (*block + 1).saturating_mul(BLOCK_BYTES) > position);
-                }
-            }
+            Effect::Drained { slot, file, position } => self.memory.drained(slot, file, position),
             other => return Ok(Some(other)),
         }
         Ok(None)
@@ -220,8 +261,8 @@ impl World {
     /// Effects that end later: what the disk does until then.
     fn begin(&mut self, effect: Effect) -> Result<(OpId, Act), String> {
         Ok(match effect {
-            Effect::WriteSegment { op, file, position, length, durable, .. } => {
-                let bytes = self.bytes(file, position..position + length, false);
+            Effect::WriteSegment { op, slot, file, position, length, durable } => {
+                let bytes = self.memory.blocks(slot, file, position..position + length);
                 self.note_written(file, position, &bytes)?;
                 (op, Act::Write(self.submit(Name::Segment(file), position, bytes)?, durable))
             }
@@ -255,7 +296,11 @@ impl World {
     }
 
     fn finds_no_space(&mut self) -> bool {
-        self.full && self.random.chance(50)
+        let none = self.full && self.random.chance(50);
+        if none {
+            self.faults.add("writes that found no space");
+        }
+        none
     }
 
     fn submit(&mut self, name: Name, position: u64, bytes: Vec<u8>) -> Result<WriteId, String> {
@@ -293,6 +338,14 @@ impl World {
             at = self.random.below(self.under_way.len() as u64) as usize;
         }
         let (done, act) = self.under_way.swap_remove(at);
+        if self.mode == Mode::Errors && self.random.below(1000) < 8 {
+            self.faults.add(if matches!(act, Act::Write(..)) { "writes that failed" } else { "flushes that failed" });
+            self.failed = self.bug != Some(Bug::ErrorIgnored);
+            if !self.failed {
+                self.report(done);
+            }
+            return;
+        }
         match act {
             Act::Nothing => {}
             Act::Write(write, durable) => self.disk.complete(write, durable),
@@ -302,6 +355,10 @@ impl World {
             Act::Rename(from, to) => self.disk.rename(from, to),
             Act::Remove(name) => self.disk.remove(name),
         }
+        self.report(done);
+    }
+
+    fn report(&mut self, done: Done) {
         match done {
             Done::Frame(sequence) => self.store.frame_written(sequence),
             Done::Op(op, outcome) => self.store.complete(self.now, op, outcome),
@@ -318,25 +375,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn copy(memory: &BTreeMap<FileId, (Slot, Blocks)>, file: FileId, range: Range<u64>, place: &mut [u8]) {
-    place.fill(0);
-    let Some((_, blocks)) = memory.get(&file) else { return };
-    for (index, byte_range) in blocks_of(&range) {
-        let Some(block) = blocks.get(&index) else { continue };
-        let at = (index * BLOCK_BYTES + byte_range.start as u64 - range.start) as usize;
-        let bytes = block.get(byte_range).unwrap_or_default();
-        if let Some(to) = place.get_mut(at..at + bytes.len()) {
-            to.copy_from_slice(bytes);
-        }
-    }
-}
-
-fn blocks_of(range: &Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
-    let Range { start, end } = *range;
-    (start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES)).map(move |index| {
-        let base = index * BLOCK_BYTES;
-        (index, (start.max(base) - base) as usize..(end.min(base + BLOCK_BYTES) - base) as usize)
-    })
 }

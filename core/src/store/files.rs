@@ -263,12 +263,14 @@ impl Files {
         Some(mark)
     }
 
-    /// A write found no space: its stretch is written again later.
+    /// A write found no space: its stretch is written again later, unless its file was dropped meanwhile.
     pub fn write_failed(&mut self, file: FileId, range: Range<u64>) {
         let Some(segment) = self.segments.get_mut(&file) else { return };
         segment.writing.retain(|under_way| *under_way != range);
-        self.unwritten_bytes += range.end - range.start;
-        segment.unwritten.push_front(range);
+        if !segment.dropped {
+            self.unwritten_bytes += range.end - range.start;
+            segment.unwritten.push_front(range);
+        }
         self.note(file);
     }
 
@@ -569,6 +571,19 @@ mod tests {
         });
         let drained: Vec<_> = std::iter::from_fn(|| files.next_drain(true)).map(|stretch| stretch.file).collect();
         assert_eq!(drained, [taken[1], taken[2], taken[0]]);
+    }
+
+    #[test]
+    fn a_write_that_found_no_space_is_not_repeated_once_its_file_is_dropped() {
+        let mut files = files();
+        let file = files.take(Slot(0), false);
+        files.placed(file, 0..8192);
+        files.next_drain(true);
+        let stretches = ready(&mut files, file);
+        assert_eq!(files.dropped(file), None, "the write is under way");
+        files.write_failed(file, stretches[0].range.clone());
+        assert_eq!((files.next_drain(true), files.unwritten_bytes()), (None, 0));
+        assert_eq!(files.retire(file), Some(Retired::Remove));
     }
 
     #[test]

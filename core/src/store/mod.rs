@@ -380,7 +380,8 @@ impl Store {
                 }
                 None => self.files.write_failed(file, range),
             }
-            return;
+            let retired = self.files.retire(file);
+            return self.retired(file, retired);
         }
         if let Some(stamp) = stamp
             && !self.config.has_bug(Bug::ReferenceByFrameAlone)

@@ -34,12 +34,14 @@ pub enum Bug {
     RollNotJournaled,
     DropNotJournaled,
     LogStartNotJournaled,
+    /// The driver goes on after a write or a flush that failed.
+    ErrorIgnored,
     /// Frames of a new run are written before the anchor that begins it.
     FramesBeforeAnchor,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 18] = [
         Bug::EarlyWatermark,
         Bug::SkippedSegmentFlush,
         Bug::SkippedImageFlush,
@@ -57,6 +59,7 @@ impl Bug {
         Bug::DropNotJournaled,
         Bug::LogStartNotJournaled,
         Bug::FramesBeforeAnchor,
+        Bug::ErrorIgnored,
     ];
 }
 

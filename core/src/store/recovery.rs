@@ -205,7 +205,7 @@ impl Recovery {
                 Ok(())
             }
             Err(fault @ Fault::Version { .. }) => Err(fault),
-            Err(fault) if images.is_empty() && !self.salvaging => Err(fault),
+            Err(fault) if images.is_empty() && !self.ring_is_whole() && !self.salvaging => Err(fault),
             Err(fault) => {
                 self.report.images_refused.push(fault.to_string());
                 self.anchor = self.anchor.without_image(kept.id);
@@ -216,6 +216,11 @@ impl Recovery {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the ring still begins with the journal's first frame: then no image is needed.
+    fn ring_is_whole(&self) -> bool {
+        self.anchor.needed_point() == JournalPoint::START
     }
 
     fn load(&mut self, image: ShardImage) {
@@ -401,6 +406,7 @@ impl Recovery {
                 continue;
             }
             if matches!(entry.payload, Payload::Damaged) {
+                self.fill_gap(&entry);
                 self.close(entry.entry.target, "a journal frame that held its records is damaged".to_owned());
                 continue;
             }
@@ -416,6 +422,14 @@ impl Recovery {
             }
         }
         Ok(())
+    }
+
+    /// Zeroes stand for a damaged run that an image holds as not yet in its file: what lies around it is sound, and is drained.
+    fn fill_gap(&mut self, entry: &FrameEntry) {
+        let held = self.recovered(entry.entry.target).is_some_and(|recovered| entry.stamp <= recovered.applied);
+        if let (true, Change::Append(run)) = (held, entry.entry.change) {
+            self.apply_inline(entry, &run, vec![0; run.length as usize]);
+        }
     }
 
     /// Whether the change is not yet in the partition's state.
@@ -441,6 +455,9 @@ impl Recovery {
                 let bytes = bytes.get(skip..).unwrap_or_default().to_vec();
                 self.put_back(Restored { slot, file, position: position.max(open_at), bytes });
             }
+            return;
+        }
+        if recovered.partition.is_closed() {
             return;
         }
         if let Some(header) = BatchHeader::parse(&bytes) {
