@@ -419,6 +419,24 @@ fn a_batch_never_begins_with_fewer_than_twelve_bytes_left() {
     }
 }
 
+/// Zeroes are data where a batch's length covers them, and padding only where none does.
+#[test]
+fn c19_batches_of_zeroes_are_never_taken_for_space_that_nobody_wrote() {
+    let mut rig = Rig::new(small_segments(), 64 << 10);
+    for bytes in [61, 62, 4035, 4084, 4085, 4095, 4096, 4097, 8192, 12_288, 50_000, 131_072, 135_168] {
+        for _ in 0..3 {
+            let mut batch = encode(1, bytes, 0);
+            batch[HEADER_BYTES..].fill(0);
+            rig.append(&batch);
+        }
+    }
+    rig.durable();
+    rig.drain_all();
+    rig.evict();
+    rig.assert_reads(0, 100_000, ReadLimit::HighWatermark);
+    assert!(rig.disk_bytes_read > 0);
+}
+
 #[test]
 fn rolls_by_size_by_age_and_before_relative_offsets_overflow() {
     let mut rig = Rig::new(small_segments(), 1 << 20);
@@ -576,9 +594,9 @@ fn a_duplicate_waits_for_the_stamp_of_the_first_try() {
     assert_eq!(rig.partition.check_append(rig.now(), &header), Ok(again));
 }
 
-/// T6 of the fault list: retention takes records, never what is known of their producers.
+/// Retention takes records, never what is known of their producers.
 #[test]
-fn a_producer_survives_the_deletion_of_its_records() {
+fn t6_a_producer_survives_the_deletion_of_its_records() {
     let mut rig = Rig::new(LogSettings::default(), 1 << 20);
     let mut batch = encode(3, 100, 1);
     batch[43..51].copy_from_slice(&7i64.to_be_bytes());

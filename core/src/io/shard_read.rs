@@ -83,7 +83,7 @@ impl Shard {
             match planned {
                 Err(_) => return Ok(Vec::new()),
                 Ok(Planned::ScanFirst(scan)) => self.scan(key, &scan).await?,
-                Ok(Planned::Ready(plan)) if plan.exact => return self.read_exactly(key, plan.extents).await,
+                Ok(Planned::Ready(plan)) if plan.exact => return self.read_exactly(key, offset, plan.extents).await,
                 Ok(Planned::Ready(plan)) => {
                     let Some(extent) = plan.extents.first() else { return Ok(Vec::new()) };
                     return self.read_trimmed(key, *extent, plan.trim).await;
@@ -92,11 +92,17 @@ impl Shard {
         }
     }
 
-    async fn read_exactly(&self, key: TopicPartition, extents: Vec<Extent>) -> Result<Vec<Slice>, Fault> {
+    async fn read_exactly(
+        &self,
+        key: TopicPartition,
+        from_offset: i64,
+        extents: Vec<Extent>,
+    ) -> Result<Vec<Slice>, Fault> {
         let mut slices = Vec::new();
+        let mut due = Some(from_offset);
         for extent in extents {
             let loaded = self.load(key, extent).await?;
-            self.check(key, extent.file, &loaded, loaded.position..loaded.end())?;
+            due = self.check(key, extent.file, &loaded, loaded.position..loaded.end(), due)?;
             slices.extend(loaded.slices);
         }
         Ok(slices)
@@ -120,8 +126,9 @@ impl Shard {
                 _ => {
                     self.note_reader(key, extent.file, &loaded, &trimmed, trim.from_offset);
                     let mut slices = Vec::new();
+                    let mut due = Some(trim.from_offset);
                     for range in trimmed.ranges {
-                        self.check(key, extent.file, &loaded, range.clone())?;
+                        due = self.check(key, extent.file, &loaded, range.clone(), due)?;
                         slices.extend(loaded.cut(range));
                     }
                     return Ok(slices);
@@ -210,7 +217,7 @@ impl Shard {
                 .find(|batch| batch.header.max_timestamp >= timestamp && batch.header.end_offset() > from_offset);
             if let Some(batch) = found.filter(|batch| batch.header.end_offset() <= limit_offset) {
                 let range = batch.position..batch.position + u64::from(batch.header.bytes);
-                self.check(key, extent.file, &loaded, range.clone())?;
+                self.check(key, extent.file, &loaded, range.clone(), None)?;
                 return self.whole(loaded.cut(range)).map(Some);
             }
             if found.is_some() {
@@ -313,10 +320,18 @@ impl Shard {
         Ok(lease.freeze().slice(head..head + length as usize))
     }
 
-    /// Checks the batches of a range against their own checksums, if the bytes come from disk.
-    fn check(&self, key: TopicPartition, file: FileId, loaded: &Loaded, range: Range<u64>) -> Result<(), Fault> {
+    /// Checks the batches of a range, if the bytes come from disk: against their own checksums, and that they are those that
+    /// belong there; the first must hold the offset that is due. Returns the offset that is due next, if it is known.
+    fn check(
+        &self,
+        key: TopicPartition,
+        file: FileId,
+        loaded: &Loaded,
+        range: Range<u64>,
+        due: Option<i64>,
+    ) -> Result<Option<i64>, Fault> {
         if !loaded.from_disk {
-            return Ok(());
+            return Ok(None);
         }
         let parts = loaded.cut(range.clone());
         let views: Vec<&[u8]> = parts.iter().map(|slice| &**slice).collect();
@@ -331,7 +346,13 @@ impl Shard {
                 ));
             }
         }
-        Ok(())
+        let stretch = Stretch::new(range.start, &views);
+        let next = self.0.store.borrow().partition(key).map(|partition| partition.check_read(stretch, due));
+        match next {
+            Ok(Ok(next)) => Ok(next),
+            Ok(Err(position)) => Err(self.close_damaged(key, file, position, "a record batch of another place")),
+            Err(_) => Ok(None),
+        }
     }
 
     fn close_damaged(&self, key: TopicPartition, file: FileId, position: u64, what: &'static str) -> Fault {

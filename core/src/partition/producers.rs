@@ -317,9 +317,9 @@ mod tests {
         assert_eq!(check(&Producers::default(), &batch(0, 77, 1, 0)), Ok(Verdict::Append));
     }
 
-    /// T5 and T6 of the fault list: idle state is a fresh start, never a fatal error.
+    /// Idle state is a fresh start, never a fatal error.
     #[test]
-    fn an_expired_producer_starts_afresh() {
+    fn t5_an_expired_producer_starts_afresh() {
         let mut producers = with(&[(3, 0, 1)]);
         let gap = batch(3, 50, 1, 0);
         assert_eq!(producers.check(DAY_MS, DAY_MS, &gap), Err(Refusal::OutOfOrderSequence));

@@ -136,18 +136,20 @@ impl Partition {
     }
 
     /// Checks, of batches that were read, what their own checksums do not cover: magic, leader epoch, and offsets without a gap
-    /// from the batch that holds `from_offset` on. Returns the offset after the last, or the position of the first misfit.
-    pub fn check_read(&self, stretch: Stretch<'_>, from_offset: i64) -> Result<i64, u64> {
-        let mut due = from_offset;
+    /// from the batch that holds `due` on, if that is known. Returns the offset after the last, or the position of the first
+    /// misfit.
+    pub fn check_read(&self, stretch: Stretch<'_>, mut due: Option<i64>) -> Result<Option<i64>, u64> {
         let mut first = true;
         for Walked { position, header } in stretch.walk() {
             let end = header.end_offset();
-            let follows = if first { (header.base_offset..end).contains(&due) } else { header.base_offset == due };
+            let covers =
+                |due: i64| if first { (header.base_offset..end).contains(&due) } else { header.base_offset == due };
+            let follows = due.is_none_or(covers);
             let epoch = self.epochs.of(end - 1).max(0);
             if !follows || header.magic != MAGIC || header.leader_epoch != epoch {
                 return Err(position);
             }
-            (due, first) = (end, false);
+            (due, first) = (Some(end), false);
         }
         Ok(due)
     }

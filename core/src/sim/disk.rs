@@ -208,6 +208,14 @@ impl Disk {
         true
     }
 
+    /// Somebody cuts a file.
+    pub fn truncate(&mut self, name: Name, length: usize) {
+        if let Some(content) = self.seen.get(&name).and_then(|id| self.contents.get_mut(id)) {
+            content.seen.truncate(length);
+            content.durable.truncate(length);
+        }
+    }
+
     fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -225,9 +233,9 @@ fn overlay(content: &mut Vec<u8>, position: usize, bytes: &[u8]) {
 }
 
 fn tear(content: &mut Vec<u8>, position: usize, bytes: &[u8], random: &mut Random) {
-    let whole = random.chance(20);
+    let all = random.below(100);
     for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-        if whole || random.chance(50) {
+        if all < 20 || (all < 90 && random.chance(50)) {
             overlay(content, position + index * SECTOR_BYTES, sector);
         }
     }

@@ -91,16 +91,8 @@ impl Memory {
     }
 
     fn pieces(&self, slot: Slot, file: FileId, range: Range<u64>) -> Vec<Piece> {
-        {
-            let pieces = self.cache.pieces(slot, file, range.clone());
-            pieces.unwrap_or_else(|| {
-                panic!(
-                    "{range:?} of {file:?} of {slot:?} is not drained and not in memory: {:?} {:?}",
-                    self.cache.sources(slot, file, range.clone()),
-                    self.ends.get(&slot)
-                )
-            })
-        }
+        let pieces = self.cache.pieces(slot, file, range.clone());
+        pieces.unwrap_or_else(|| panic!("{range:?} of {file:?} is not drained, and not in memory"))
     }
 
     /// Whole blocks that are to be drained; the last one is padded here if nothing was put behind it yet.

@@ -1,5 +1,8 @@
 //! One history: clients that produce, retry, delete and read; crashes; and the checks after every step.
 
+#[cfg(test)]
+mod stories;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -84,25 +87,7 @@ struct History {
 
 /// Plays the history of a seed.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outline, Violation> {
-    let small = StoreConfig::small();
-    let journal = JournalConfig { ring_files_max: 2, ..small.journal };
-    let fills_ring = seed % 4 == 3;
-    let checkpoint_bytes = if fills_ring { 64 << 20 } else { 128 << 10 };
-    let config = StoreConfig { bug, journal, checkpoint_bytes, ..small };
-    let now = Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 };
-    let mut history = History {
-        world: World::create(config, Random::new(seed), now, Mode::of(seed)),
-        model: Model::default(),
-        config,
-        producers: BTreeMap::new(),
-        next_number: 0,
-        fills_ring,
-        next_epoch: 0,
-        next_producer: 100,
-        outline: Outline::default(),
-        steps: VecDeque::new(),
-        suspects: BTreeSet::new(),
-    };
+    let mut history = History::new(seed, bug, Mode::of(seed));
     for _ in 0..LIVES_COUNT {
         if let Err(what) = history.live().and_then(|()| history.restart()) {
             return Err(Violation { seed, what, last_steps: history.steps.into() });
@@ -113,6 +98,28 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outline, Violation> {
 }
 
 impl History {
+    fn new(seed: u64, bug: Option<Bug>, mode: Mode) -> History {
+        let small = StoreConfig::small();
+        let journal = JournalConfig { ring_files_max: 2, ..small.journal };
+        let fills_ring = seed % 4 == 3;
+        let checkpoint_bytes = if fills_ring { 64 << 20 } else { 128 << 10 };
+        let config = StoreConfig { bug, journal, checkpoint_bytes, ..small };
+        let now = Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 };
+        History {
+            world: World::create(config, Random::new(seed), now, mode),
+            model: Model::default(),
+            config,
+            producers: BTreeMap::new(),
+            next_number: 0,
+            fills_ring,
+            next_epoch: 0,
+            next_producer: 100,
+            outline: Outline::default(),
+            steps: VecDeque::new(),
+            suspects: BTreeSet::new(),
+        }
+    }
+
     fn live(&mut self) -> Result<(), String> {
         let short = self.world.random.chance(20);
         let steps_count = 2 + self.world.random.below(if short { 20 } else { STEPS_MAX });
@@ -181,6 +188,10 @@ impl History {
             return Ok(());
         }
         let value = self.next_value(key);
+        self.send(key, value)
+    }
+
+    fn send(&mut self, key: TopicPartition, value: Value) -> Result<(), String> {
         let (bytes, header) = value.batch();
         if !self.world.store.has_room() {
             return Ok(());
@@ -462,7 +473,8 @@ impl History {
         due: i64,
     ) -> Result<Option<(Vec<u8>, i64)>, String> {
         let Some((bytes, from_disk)) = self.world.read(key, extent) else { return Ok(None) };
-        let mut whole = Vec::from([extent.position..extent.position + extent.length]);
+        let everything = extent.position..extent.position + extent.length;
+        let mut whole: Vec<_> = std::iter::once(everything).collect();
         if let Some(cut) = cut {
             let trimmed = trim(Stretch::new(extent.position, &[&bytes]), cut);
             if trimmed.ranges.is_empty() && trimmed.damaged.is_some() {
@@ -500,7 +512,7 @@ impl History {
             batch::checksum_fits(rest, &batch.header)
         });
         let partition = self.world.store.partition(key).ok()?;
-        sums.then(|| partition.check_read(stretch, due).ok()).flatten()
+        sums.then(|| partition.check_read(stretch, Some(due)).ok().flatten()).flatten()
     }
 
     /// Rebuilds an index; false if the disk failed or the partition was found to be damaged.

@@ -116,7 +116,7 @@ impl World {
         };
         let is_whole = |slot: &u32| self.disk.length(Name::Ring(*slot)) == anchor.ring_file_bytes;
         let ring_files_count = (anchor.ring_files_count..).find(|slot| !is_whole(slot)).unwrap_or(u32::MAX);
-        let recovery = Recovery::new(config, Anchor { ring_files_count, ..anchor }, self.lengths(), self.now);
+        let recovery = Recovery::new(config, Anchor { ring_files_count, ..anchor }, self.segment_files(), self.now);
         let in_doubt = damaged_slots(&bytes).next().is_some();
         self.recover(if in_doubt { recovery.doubting_anchor() } else { recovery }, &anchor)
             .map(|report| (may_concern, report))
@@ -153,7 +153,7 @@ impl World {
         Ok(report)
     }
 
-    fn lengths(&self) -> BTreeMap<FileId, u64> {
+    pub(super) fn segment_files(&self) -> BTreeMap<FileId, u64> {
         let files = self.disk.names().into_iter().filter_map(|name| match name {
             Name::Segment(file) => Some((file, self.disk.length(name))),
             _ => None,

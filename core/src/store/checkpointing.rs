@@ -374,9 +374,10 @@ impl Store {
         }
     }
 
-    /// The image found no space: the checkpoint is given up, its files are flushed by the next one.
+    /// The image found no space: the checkpoint is given up, and the next image takes its name, so that nothing is left behind.
     fn abandon(&mut self) {
         self.disk_full = true;
+        self.checkpointing.next_image -= 1;
         self.checkpointing.flushes.clear();
         self.checkpointing.phase = Phase::Idle;
     }
