@@ -56,6 +56,19 @@ fn c1_sim_finds_every_planted_bug() {
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
+/// One flipped bit closes the partition that it hit, at most: the rest is served whole, which every history checks.
+#[test]
+fn c16_flipped_bits_destroy_nothing_elsewhere() {
+    let (mut flips_count, mut closed_count) = (0, 0);
+    for seed in (0..SEEDS_COUNT).filter(|seed| matches!(seed % 8, 5 | 6)) {
+        let outline = play(seed, None).unwrap_or_else(|broken| panic!("seed {seed} broke: {}", broken.what));
+        let flips = outline.faults.0.iter().filter(|(kind, _)| kind.starts_with("flips"));
+        flips_count += flips.map(|(_, count)| count).sum::<u64>();
+        closed_count += outline.closed_count;
+    }
+    assert!(flips_count > 40 && closed_count > 5, "{flips_count} flips closed {closed_count}");
+}
+
 #[test]
 fn sim_seed_plays_the_same_history_twice() {
     for seed in 0..5 {

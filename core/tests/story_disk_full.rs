@@ -18,7 +18,7 @@ fn key(topic: u8) -> TopicPartition {
 fn header(bytes: u32) -> BatchHeader {
     let mut batch = vec![0; HEADER_BYTES];
     batch[8..12].copy_from_slice(&(bytes - 12).to_be_bytes());
-    batch[16] = MAGIC as u8;
+    batch[16] = MAGIC;
     batch[27..35].copy_from_slice(&NOW.wall_ms.to_be_bytes());
     batch[35..43].copy_from_slice(&NOW.wall_ms.to_be_bytes());
     batch[43..51].copy_from_slice(&(-1_i64).to_be_bytes());

@@ -72,13 +72,20 @@ impl World {
         let both_slots =
             damaged_slots(&bytes).next().is_none() && bytes.chunks(SLOT_BYTES).all(|slot| slot != [0; SLOT_BYTES]);
         match self.random.below(8) {
-            0 => self.flip_in(Name::Superblock, 0..TWO_SLOTS_BYTES as u64, "flips in the superblock"),
+            0 if self.superblock_is_whole() => {
+                self.flip_in(Name::Superblock, 0..TWO_SLOTS_BYTES as u64, "flips in the superblock")
+            }
             1 if both_slots => self.flip_in(Name::Anchor, 0..TWO_SLOTS_BYTES as u64, "flips in the anchor"),
             2 | 3 => self.flip_image(&anchor),
             4 | 5 => return self.flip_frame(&anchor, config),
             _ => return self.flip_segment(&anchor, config),
         }
         BTreeSet::new()
+    }
+
+    /// Nobody writes the second slot anew here: a second flip would take both.
+    fn superblock_is_whole(&self) -> bool {
+        damaged_slots(&self.disk.read(Name::Superblock, 0, TWO_SLOTS_BYTES)).next().is_none()
     }
 
     fn flip_in(&mut self, name: Name, range: std::ops::Range<u64>, kind: &'static str) {
