@@ -38,6 +38,7 @@ const NONE: i16 = 0;
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const CORRUPT_MESSAGE: i16 = 2;
 const MESSAGE_TOO_LARGE: i16 = 10;
+const INVALID_TOPIC: i16 = 17;
 const INVALID_CONFIG: i16 = 40;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
 const TOPIC: i8 = 2;
@@ -278,6 +279,7 @@ fn c23_no_change_of_a_configuration_ends_the_broker() {
     ] {
         assert_eq!(alter(&mut client, "c23", config, 0, Some(value)), INVALID_CONFIG, "{config}={value}");
     }
+    assert_eq!(alter(&mut client, "c/23", "retention.ms", 0, Some("5")), INVALID_TOPIC);
     assert_eq!(configs(&mut client, "c23"), before, "what was refused changed nothing");
     assert_eq!(client.produce("c23", 0, batch(now_ms(), &["alive"])).error_code, NONE);
 }

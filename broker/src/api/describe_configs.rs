@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalog::{Rejection, Resource};
+use crate::catalog::{Rejection, Resource, check_topic_name};
 use crate::configs::{ConfigEntry, Synonym, describe_broker, describe_topic};
 use crate::server::dispatch::{Outcome, any_error};
 use crate::server::node::Node;
@@ -43,7 +43,7 @@ fn describe(node: &Node, resource: &DescribeConfigsResource) -> Result<Vec<Confi
     match Resource::new(resource.resource_type, &resource.resource_name) {
         Resource::Topic(name) => match catalog.topic_named(&name) {
             Some(_) => Ok(describe_topic(catalog.topic_overrides(&name), &broker)),
-            None => Err(rejection(ErrorCode::UnknownTopicOrPartition, "")),
+            None => check_topic_name(&name).and_then(|()| Err(rejection(ErrorCode::UnknownTopicOrPartition, ""))),
         },
         Resource::Broker(Some(id)) if id == cluster.node_id => Ok(describe_broker(&broker)),
         Resource::Broker(None) => Ok(describe_broker(&broker)),

@@ -101,7 +101,9 @@ fn check_resource(controller: &Controller, resource: &Resource) -> Outcome<()> {
     match resource {
         Resource::Topic(name) => match controller.image().topic_named(name) {
             Some(_) => Ok(()),
-            None => refuse(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist.")),
+            None => names::check(name).and_then(|()| {
+                refuse(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."))
+            }),
         },
         Resource::Broker(None) => Ok(()),
         Resource::Broker(Some(broker)) if *broker == node => Ok(()),

@@ -28,7 +28,7 @@ pub(super) fn own_configs(name: &str) -> impl Iterator<Item = (String, String)> 
 }
 
 /// Checks a new topic's name by itself.
-pub(super) fn check(name: &str) -> Outcome<()> {
+pub(crate) fn check(name: &str) -> Outcome<()> {
     let fault = if name.is_empty() {
         "the empty string is not allowed".to_owned()
     } else if name == "." || name == ".." {
