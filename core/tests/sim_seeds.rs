@@ -56,6 +56,12 @@ fn c1_sim_finds_every_planted_bug() {
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
+/// Seeds that broke once.
+#[test]
+fn c16_the_newest_anchor_is_lost_before_the_first_image() {
+    run(350, None).unwrap();
+}
+
 /// One flipped bit closes the partition that it hit, at most: the rest is served whole, which every history checks.
 #[test]
 fn c16_flipped_bits_destroy_nothing_elsewhere() {

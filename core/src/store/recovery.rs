@@ -151,7 +151,12 @@ impl Recovery {
     /// One of the anchor's slots does not check: torn at a crash, or the newest, lost. What it may have said is taken from the
     /// journal itself.
     pub fn doubting_anchor(self) -> Recovery {
-        Recovery { anchor_in_doubt: true, ..self }
+        let mut recovery = Recovery { anchor_in_doubt: true, ..self };
+        if matches!(recovery.phase, Phase::Scan(_)) {
+            // Without an image the walk was planned already, over the frames of the known runs only.
+            recovery.begin_scan(None);
+        }
+        recovery
     }
 
     /// What to read next; `None` when recovery is over.
