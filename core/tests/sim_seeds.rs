@@ -56,7 +56,12 @@ fn c1_sim_finds_every_planted_bug() {
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
-/// Seeds that broke once.
+/// A checkpoint began over a file that was dropped, pooled and used again before its old bytes were written.
+#[test]
+fn a_checkpoint_does_not_wait_for_the_next_user_of_a_file() {
+    run(438, None).unwrap();
+}
+
 #[test]
 fn c16_the_newest_anchor_is_lost_before_the_first_image() {
     run(350, None).unwrap();

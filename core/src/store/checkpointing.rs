@@ -87,6 +87,13 @@ impl Checkpointing {
         self.stopping || matches!(self.phase, Phase::Draining { .. })
     }
 
+    /// No segment uses the file any more; the next one to use it is none of a checkpoint that has begun.
+    pub(super) fn retired(&mut self, file: FileId) {
+        if let Phase::Draining { goals, .. } = &mut self.phase {
+            goals.remove(&file);
+        }
+    }
+
     /// A ring file is written and flushed: it counts once the anchor says so.
     pub(super) fn ring_grown(&mut self, slot: u32) {
         self.grown = Some(slot);

@@ -449,6 +449,9 @@ impl Store {
     }
 
     fn retired(&mut self, file: FileId, retired: Option<Retired>) {
+        if retired.is_some() {
+            self.checkpointing.retired(file);
+        }
         if retired == Some(Retired::Remove) {
             let op = self.begin(Op::Remove);
             self.effects.push_back(Effect::RemoveFile { op, file });
