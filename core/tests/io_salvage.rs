@@ -13,6 +13,7 @@ use watershed_core::inspect::FrameLine;
 use watershed_core::io::data_dir::{DataDir, Identity};
 use watershed_core::io::examine::{Damage, Examination, examine};
 use watershed_core::io::salvage::{Salvaged, salvage};
+use watershed_core::journal::entry::ENTRY_BYTES;
 use watershed_core::units::{FileId, JournalId};
 
 const JOURNAL: JournalId = JournalId(1);
@@ -167,7 +168,7 @@ fn a_flipped_byte_of_a_frames_records_ends_its_log_there_and_no_other() {
     let path = written("salvage_frame");
     let frame = late_frame(&examined(&path));
     let ring = DataDir::inspect(&path).unwrap().ring(JOURNAL, frame.slot);
-    flip(&ring, frame.position + 128 + 96 * frame.entries.len() as u64 + 10);
+    flip(&ring, frame.position + 128 + (ENTRY_BYTES * frame.entries.len()) as u64 + 10);
     let examination = examined(&path);
     names(&examination, &ring, frame.position);
     assert!(examination.journals[0].partitions[0].closed.is_some());

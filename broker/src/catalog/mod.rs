@@ -21,6 +21,7 @@ pub use controller::{Controller, Format, RegisterBroker, Reply, Request};
 pub use create::{Assignment, Created, CreatedTopic, NewTopic, TopicCreation};
 pub use delete::{DeletedTopic, TopicRef};
 pub use image::{Catalog, Change, ClientQuota, Partition, ReplayError, Resource, Topic};
+#[cfg(feature = "server")]
 pub(crate) use names::check as check_topic_name;
 pub use names::is_internal;
 pub use partitions::{GrownTopic, NewPartitions};
