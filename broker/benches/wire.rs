@@ -43,7 +43,7 @@ fn requests(criterion: &mut Criterion) {
     let shared = Bytes::from(body.clone());
     let mut group = criterion.benchmark_group("Produce request of 16 partitions");
     group.bench_function("borrowed", |bencher| {
-        bencher.iter(|| ProduceRequest::parse(black_box(&body), 0, VERSION).unwrap());
+        bencher.iter(|| ProduceRequest::parse(black_box(&body), 0..0, 0, VERSION).unwrap());
     });
     group.bench_function("generated", |bencher| {
         bencher.iter(|| generated::ProduceRequest::from_bytes(black_box(&body), VERSION).unwrap());

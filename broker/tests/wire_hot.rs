@@ -12,7 +12,7 @@ use watershed_broker::wire::generated as g;
 use watershed_broker::wire::header;
 use watershed_broker::wire::message::Message;
 use watershed_broker::wire::produce::{
-    BatchAt, ProducePartition, ProduceRequest, ProduceResponse, ProduceResult, first_large_batch,
+    ProducePartition, ProduceRequest, ProduceResponse, ProduceResult, first_large_batch,
 };
 use watershed_broker::wire::topic_ref::{CurrentLeader, NodeEndpoint, TopicRef};
 use watershed_core::units::TopicId;
@@ -41,7 +41,7 @@ fn a_produce_request_is_seen_as_it_is() {
     for (version, body) in samples("ProduceRequest") {
         let mut frame = vec![0xee; 3];
         frame.extend(&body);
-        let seen = ProduceRequest::parse(&frame, 3, version).unwrap();
+        let seen = ProduceRequest::parse(&frame, 0..0, 3, version).unwrap();
         let whole = g::produce::ProduceRequest::from_bytes(&body, version).unwrap();
         assert_eq!(
             (seen.transactional_id, seen.acks, seen.timeout_ms),
@@ -111,7 +111,7 @@ fn fetch_partition<'a>(topic: TopicRef<'a>, p: &g::fetch::FetchPartition) -> Fet
 fn damaged_requests_are_errors() {
     for (version, body) in samples("ProduceRequest") {
         for end in 0..body.len() {
-            assert!(ProduceRequest::parse(&body[..end], 0, version).is_err());
+            assert!(ProduceRequest::parse(&body[..end], 0..0, 0, version).is_err());
         }
     }
     for (version, body) in samples("FetchRequest") {
@@ -135,7 +135,7 @@ fn counts_beyond_the_bytes_are_refused_by_hand_too() {
             for bomb in 0..values::arrays_count(&messages, message, version) {
                 let body = values::encode(&messages, message, version, Fill::Bomb(bomb), 1);
                 let is_refused = match name {
-                    "ProduceRequest" => ProduceRequest::parse(&body, 0, version).is_err(),
+                    "ProduceRequest" => ProduceRequest::parse(&body, 0..0, 0, version).is_err(),
                     _ => FetchRequest::parse(&body, version).is_err(),
                 };
                 assert!(is_refused, "{name} {version} array {bomb}");
@@ -267,13 +267,16 @@ fn a_large_batch_is_found_in_the_beginning_of_its_frame() {
     for version in 3..=13 {
         for sets in [&[100_000][..], &[500, 70_000], &[64 << 10, 90_000]] {
             let frame = produce_frame(version, sets);
-            let whole = ProduceRequest::parse(&frame, header::parse(&frame).unwrap().body_at, version).unwrap();
+            let body_at = header::parse(&frame).unwrap().body_at;
+            let whole = ProduceRequest::parse(&frame, 0..0, body_at, version).unwrap();
             let is_large = |range: &std::ops::Range<usize>| range.len() >= 64 << 10;
             let range = whole.partitions.iter().filter_map(|p| p.records.clone()).find(is_large).unwrap();
-            let expected = Some(BatchAt { offset: range.start, bytes: range.len() });
+            let expected = Some(range.clone());
             assert_eq!(first_large_batch(&frame[..4096], frame.len()), expected);
             assert_eq!(first_large_batch(&frame[..range.start], frame.len()), expected);
             assert_eq!(first_large_batch(&frame[..range.start - 1], frame.len()), None);
+            let around = [&frame[..range.start], &frame[range.end..]].concat();
+            assert_eq!(ProduceRequest::parse(&around, range.clone(), body_at, version).unwrap(), whole);
         }
         let small = produce_frame(version, &[60_000]);
         assert_eq!(first_large_batch(&small[..4096], small.len()), None);

@@ -7,9 +7,35 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// The checksum of two stretches one behind the other, from the checksum of each.
+/// The checksum of two stretches one behind the other, from the checksum of each: the first one times x to the number of
+/// the second one's bits, in the field of the polynomial.
 pub fn combine(first: u32, second: u32, second_bytes: u64) -> u32 {
-    crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, u64::from(first), u64::from(second), second_bytes) as u32
+    let (mut shifted, mut power, mut rest) = (first, X_TO_8, second_bytes);
+    while rest > 0 {
+        if rest & 1 == 1 {
+            shifted = multiply(shifted, power);
+        }
+        power = multiply(power, power);
+        rest >>= 1;
+    }
+    shifted ^ second
+}
+
+/// Castagnoli's polynomial without its highest term; the coefficient of x^0 is the highest bit.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+/// What one byte behind a stretch multiplies its checksum with.
+const X_TO_8: u32 = 0x0080_0000;
+
+/// The product of two polynomials modulo ours.
+fn multiply(a: u32, mut b: u32) -> u32 {
+    let mut product = 0;
+    for bit in (0..32).rev() {
+        if (a >> bit) & 1 == 1 {
+            product ^= b;
+        }
+        b = (b >> 1) ^ (POLYNOMIAL * (b & 1));
+    }
+    product
 }
 
 /// A CRC-32C that begins with a seed, so that bytes valid in one place do not check in another.
@@ -41,6 +67,15 @@ mod tests {
     #[test]
     fn matches_the_published_check_value() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn checksums_are_combined_over_any_length() {
+        let bytes: Vec<u8> = (0..70_000u32).map(|at| (at * 7 % 251) as u8).collect();
+        for split in [0, 1, 21, 4096, 65_535, 70_000] {
+            let (first, second) = bytes.split_at(split);
+            assert_eq!(combine(crc32c(first), crc32c(second), second.len() as u64), crc32c(&bytes));
+        }
     }
 
     #[test]

@@ -135,6 +135,9 @@ fn a_reader_from_the_beginning_is_read_ahead_of_and_each_byte_read_once() {
     on_shard(&path, move |shard| async move {
         shard.durable(shard.assign(KEY, settings())).await;
         append_all(&shard, values(), 0).await;
+        while shard.tail_bytes() > 8 << 20 {
+            executor::sleep(std::time::Duration::from_millis(5)).await;
+        }
         let before = shard.counters();
         check_all(&shard, 0, values()).await;
         let read_bytes = shard.counters().disk_read_bytes - before.disk_read_bytes;

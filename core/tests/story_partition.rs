@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use watershed_core::batch::{self, BatchHeader, HEADER_BYTES};
-use watershed_core::error::Refusal;
 use watershed_core::partition::walk::{Stretch, Trim, WalkEnd, first_at_timestamp, trim};
 use watershed_core::partition::{
     Appended, Change, Extent, LogSettings, Partition, Planned, ReadLimit, ReadPlan, ScanPlan, TimestampPlan,
     TimestampType, Verdict,
 };
-use watershed_core::store::files::{Files, Stretch as FileStretch};
+use watershed_core::store::files::{Expected, Files, Stretch as FileStretch};
 use watershed_core::tail_cache::{Piece, Source, TailCache};
 use watershed_core::units::{BLOCK_BYTES, ChunkId, FileId, JournalId, Now, Slot, Stamp, TopicPartition, block_ceil};
+use watershed_core::{error::Refusal, limits::REFERENCE_RUN_BYTES_MIN};
 
 const SLOT: Slot = Slot(3);
 
@@ -126,7 +126,7 @@ impl Rig {
     }
 
     fn roll(&mut self) {
-        let file = self.files.take(SLOT, false);
+        let file = self.files.take(SLOT, Expected::Little);
         let rolled = self.partition.roll(self.now(), file);
         self.next_stamp();
         if let Some(sealed) = rolled.sealed {
@@ -141,7 +141,8 @@ impl Rig {
             self.pad(appended.file);
         }
         let length = bytes.len() as u32;
-        let placed = self.cache.place(SLOT, appended.file, appended.position, length, appended.aligned);
+        let whole = appended.aligned.then(|| block_ceil(length.into()) as u32);
+        let placed = self.cache.place(SLOT, appended.file, appended.position, length, whole);
         let mut rest = bytes;
         for place in placed {
             if let Some(capacity) = place.allocate_bytes {
@@ -396,9 +397,9 @@ fn large_runs_begin_on_a_block_and_so_does_what_follows() {
     let large = rig.append(&encode(1, 130 << 10, 1));
     assert!(large.aligned && large.position == 4096);
     assert_eq!(large.padding.map(|padding| (padding.position, padding.length)), Some((100, 3996)));
-    let exactly = rig.append(&encode(1, 128 << 10, 1));
+    let exactly = rig.append(&encode(1, REFERENCE_RUN_BYTES_MIN as usize, 1));
     assert_eq!((exactly.position, exactly.padding), (4096 + block_ceil(130 << 10), None));
-    let small = rig.append(&encode(1, (128 << 10) - 1, 1));
+    let small = rig.append(&encode(1, REFERENCE_RUN_BYTES_MIN as usize - 1, 1));
     assert!(!small.aligned);
     rig.durable();
     rig.assert_reads(0, 1000, ReadLimit::HighWatermark);
@@ -675,9 +676,8 @@ fn a_truncated_log_goes_on_in_a_new_segment() {
 #[test]
 fn an_idle_partition_is_small() {
     let mut rig = Rig::new(LogSettings::default(), 1 << 20);
-    for _ in 0..1000 {
-        rig.append(&encode(1, 100, 1));
-    }
+    let all: Vec<_> = (0..1000).map(|_| rig.append(&encode(1, 100, 1))).collect();
+    assert_eq!(all.len(), 1000);
     rig.durable();
     rig.partition.shrink();
     assert!(size_of::<Partition>() <= 512, "{}", size_of::<Partition>());

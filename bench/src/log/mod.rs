@@ -77,6 +77,9 @@ pub(crate) struct LoadArgs {
     /// Batches per second of all connections together: an open loop, with latency from when each was due
     #[arg(long)]
     pub(crate) rate: Option<f64>,
+    /// MiB that a partition keeps (`retention.bytes`), so that files are used again; all if not given
+    #[arg(long)]
+    pub(crate) keep_mib: Option<u64>,
     /// MiB to write first, for the modes that only fetch
     #[arg(long, default_value_t = 0)]
     pub(crate) preload_mib: u64,
@@ -103,8 +106,11 @@ fn alone(args: &LogArgs) -> Result<Row> {
 pub(crate) fn beside_floor(args: &LogArgs) -> Result<Vec<Row>> {
     let place = &args.common.place;
     let floor = Floor::start(args.floor_shape(), place)?;
-    let memory: Vec<&str> = args.memory.iter().flat_map(|memory| ["--memory", memory]).collect();
-    let server = broker::start(args.broker.as_deref(), place, "broker", &memory)?;
+    let mut more: Vec<&str> = args.memory.iter().flat_map(|memory| ["--memory", memory]).collect();
+    if args.load.keep_mib.is_some() {
+        more.extend(["--set", "log.retention.check.interval.ms=100"]);
+    }
+    let server = broker::start(args.broker.as_deref(), place, "broker", &more)?;
     let session = Session::new(args, server.address, Some(server.pid()))?;
     let (mut floors, mut brokers) = (Vec::new(), Vec::new());
     for _ in 0..args.common.rounds.max(1) {
@@ -150,7 +156,9 @@ impl<'a> Session<'a> {
         let session = Session { args, topic, template, target, pid, origin: Instant::now() };
         let produces = matches!(args.mode, Mode::Produce | Mode::Tail) || load.preload_mib > 0;
         if produces {
-            Admin::connect(target)?.create_topic(&session.topic, load.partitions, &[])?;
+            let keep_bytes = load.keep_mib.map(|mib| (mib << 20).to_string());
+            let configs: Vec<_> = keep_bytes.iter().map(|bytes| ("retention.bytes", bytes.as_str())).collect();
+            Admin::connect(target)?.create_topic(&session.topic, load.partitions, &configs)?;
         }
         session.preload()?;
         Ok(session)

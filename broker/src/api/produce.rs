@@ -11,6 +11,7 @@
 //! - Left out: transactions (48), errors of single records (a batch is refused as a whole).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,12 +20,12 @@ use watershed_core::io::executor;
 use watershed_core::io::shard::Incoming;
 use watershed_core::units::{ShardId, TopicPartition};
 
-use crate::server::append::{self, Placed, Placing};
+use crate::server::append::{Placed, Placing};
 use crate::server::calls::{Call, Crossing, Reply};
 use crate::server::connection::{Answer, Connection, End};
 use crate::server::dispatch::{Work, malformed};
 use crate::server::envelope::Envelope;
-use crate::server::frame::Frame;
+use crate::server::frame::{Frame, Large};
 use crate::server::node::Node;
 use crate::server::peers::Pending;
 use crate::server::response::Response;
@@ -39,7 +40,44 @@ const ADMIN_CLIENT: &str = "__admin_client";
 
 type Outcome = Result<Placed, BatchRefusal>;
 /// Parts that can be appended, with their places in the request, by owner.
-type Accepted = BTreeMap<ShardId, Vec<(usize, TopicPartition)>>;
+type Accepted = BTreeMap<ShardId, Vec<AcceptedPart>>;
+
+struct AcceptedPart {
+    /// In the request.
+    place: usize,
+    at: TopicPartition,
+    records: Range<usize>,
+}
+
+/// The request's record sets.
+struct Records<'f> {
+    frame: &'f Frame<'f>,
+    large: Option<Large>,
+}
+
+impl Records<'_> {
+    fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        let large = self.large.as_ref().filter(|large| large.place == *range);
+        large.map_or_else(|| self.frame.part(range.clone()), Large::bytes)
+    }
+
+    fn take_large(&mut self, range: &Range<usize>) -> Option<Large> {
+        self.large.take_if(|large| large.place == *range)
+    }
+
+    /// A set for a log of this core, which takes over a large batch's block.
+    fn here(&mut self, range: &Range<usize>) -> Incoming<'_> {
+        match self.take_large(range) {
+            Some(Large { place, block }) => Incoming::Own(block, place.len()),
+            None => Incoming::Copy(self.frame.part(range.clone())),
+        }
+    }
+
+    /// A set for another core.
+    fn cross(&mut self, range: &Range<usize>) -> Crossing {
+        self.take_large(range).map_or_else(|| self.frame.cross(range.clone()), Large::cross)
+    }
+}
 
 /// One partition of the request; `None`: its owner has not answered.
 struct Part {
@@ -60,17 +98,18 @@ enum Appending {
 }
 
 /// Checks every part and enqueues it at its owner.
-pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, frame: Frame<'_>) -> Result<Work, End> {
+pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, mut frame: Frame<'_>) -> Result<Work, End> {
     let node = &connection.node;
-    let request = ProduceRequest::parse(&frame, envelope.body_at, envelope.version)
+    let (large, credit) = (frame.large.take(), frame.credit.take());
+    let request = ProduceRequest::parse(&frame, frame.gap(), envelope.body_at, envelope.version)
         .map_err(|error| malformed(envelope, &error.to_string()))?;
-    let (mut parts, accepted) = judge(node, envelope, &request, &frame);
+    let records = Records { frame: &frame, large };
+    let (mut parts, accepted) = judge(node, envelope, &request, &records);
     if parts.iter().any(is_corrupt) {
         connection.warn("a batch was refused: its checksum is wrong");
     }
     let (acks, timeout_ms) = (request.acks, request.timeout_ms);
-    let asked = enqueue(node, &request, accepted, &frame).await;
-    let credit = frame.into_credit();
+    let asked = enqueue(node, accepted, records).await;
     let (node, envelope) = (Rc::clone(node), envelope.clone());
     Ok(Box::pin(async move {
         let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default());
@@ -84,13 +123,19 @@ pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, fram
 }
 
 /// The parts as they will be answered, and the owners of those that can be appended.
-fn judge(node: &Node, envelope: &Envelope, request: &ProduceRequest<'_>, frame: &[u8]) -> (Vec<Part>, Accepted) {
+fn judge(
+    node: &Node,
+    envelope: &Envelope,
+    request: &ProduceRequest<'_>,
+    records: &Records<'_>,
+) -> (Vec<Part>, Accepted) {
     let mut parts = Vec::with_capacity(request.partitions.len());
     let mut accepted = Accepted::new();
     for (place, partition) in request.partitions.iter().enumerate() {
-        let judged = judge_part(node, envelope, request, partition, frame);
+        let range = partition.records.clone().unwrap_or_default();
+        let judged = judge_part(node, envelope, request, partition, records.bytes(&range));
         if let Ok((owner, at)) = judged {
-            accepted.entry(owner).or_default().push((place, at));
+            accepted.entry(owner).or_default().push(AcceptedPart { place, at, records: range });
         }
         parts.push(Part {
             topic: TopicName::of(partition.topic),
@@ -111,7 +156,7 @@ fn judge_part(
     envelope: &Envelope,
     request: &ProduceRequest<'_>,
     partition: &ProducePartition<'_>,
-    frame: &[u8],
+    set: &[u8],
 ) -> Result<(ShardId, TopicPartition), BatchRefusal> {
     if !matches!(request.acks, -1..=1) {
         return Err(plain(ErrorCode::InvalidRequiredAcks));
@@ -125,8 +170,6 @@ fn judge_part(
     }
     let at = TopicPartition { topic, partition: partition.partition };
     let owner = node.owner(at).map_err(plain)?;
-    let range = partition.records.clone().unwrap_or_default();
-    let set = frame.get(range).unwrap_or_default();
     let header = records::check(set, envelope.version)?;
     check_topic(node, at, &header)?;
     Ok((owner, at))
@@ -158,24 +201,21 @@ fn plain(error: ErrorCode) -> BatchRefusal {
 }
 
 /// One message per owner; our own parts are placed at once.
-async fn enqueue(node: &Rc<Node>, request: &ProduceRequest<'_>, accepted: Accepted, frame: &Frame<'_>) -> Vec<Asked> {
-    let records = |place: usize| {
-        let partition = request.partitions.get(place);
-        partition.and_then(|partition| partition.records.clone()).unwrap_or_default()
-    };
+async fn enqueue(node: &Rc<Node>, accepted: Accepted, mut records: Records<'_>) -> Vec<Asked> {
     let mut asked = Vec::with_capacity(accepted.len());
     if accepted.contains_key(&node.id()) {
         node.shard.room().await;
     }
     for (owner, parts) in accepted {
-        let places = parts.iter().map(|(place, _)| *place).collect();
+        let places = parts.iter().map(|part| part.place).collect();
         let answer = if owner == node.id() {
-            let bytes = |place| frame.get(records(place)).unwrap_or_default();
-            let batches = parts.iter().map(|(place, at)| (*at, Incoming::Copy(bytes(*place))));
-            Appending::Here(append::place(node, batches))
+            let mut placing = Placing::default();
+            for part in &parts {
+                placing.place(node, part.at, records.here(&part.records));
+            }
+            Appending::Here(placing)
         } else {
-            let cross = |(place, at): &(usize, TopicPartition)| (*at, frame.cross(records(*place)));
-            let crossing: Vec<(TopicPartition, Crossing)> = parts.iter().map(cross).collect();
+            let crossing = parts.iter().map(|part| (part.at, records.cross(&part.records))).collect();
             Appending::There(node.begin(owner, Call::Append(crossing)).await)
         };
         asked.push(Asked { places, answer });

@@ -20,22 +20,22 @@ pub(crate) struct Placed {
 }
 
 /// Batches that were placed or refused, and the stamp that the answer waits for.
+#[derive(Default)]
 pub(crate) struct Placing {
     results: Vec<Result<Placed, ErrorCode>>,
     stamp: Stamp,
 }
 
-/// Places one batch after the other.
-pub(crate) fn place<'a>(node: &Node, batches: impl Iterator<Item = (TopicPartition, Incoming<'a>)>) -> Placing {
-    let mut placing = Placing { results: Vec::new(), stamp: Stamp(0) };
-    for (at, batch) in batches {
+impl Placing {
+    /// Places one batch more.
+    pub(crate) fn place(&mut self, node: &Node, at: TopicPartition, batch: Incoming<'_>) {
         let (bytes, header) = match &batch {
             Incoming::Copy(bytes) => (bytes.len(), BatchHeader::parse(bytes)),
             Incoming::Own(lease, bytes) => (*bytes, BatchHeader::parse(lease)),
         };
         let records = header.and_then(|header| u64::try_from(header.records_count).ok()).unwrap_or_default();
         let result = node.shard.append(at, batch).map(|appended| {
-            placing.stamp = placing.stamp.max(appended.stamp);
+            self.stamp = self.stamp.max(appended.stamp);
             Placed {
                 base_offset: appended.base_offset,
                 log_append_time_ms: appended.log_append_time_ms,
@@ -43,19 +43,16 @@ pub(crate) fn place<'a>(node: &Node, batches: impl Iterator<Item = (TopicPartiti
             }
         });
         if result.is_err() {
-            placing.stamp = placing.stamp.max(node.shard.last_stamp(at));
+            self.stamp = self.stamp.max(node.shard.last_stamp(at));
         } else {
             let mut metrics = node.metrics.borrow_mut();
             metrics.produced_batches += 1;
             metrics.produced_bytes += bytes as u64;
             metrics.produced_records += records;
         }
-        placing.results.push(result.map_err(ErrorCode::from));
+        self.results.push(result.map_err(ErrorCode::from));
     }
-    placing
-}
 
-impl Placing {
     /// The results, once everything that they were computed from is durable.
     pub(crate) async fn durable(self, node: &Node) -> Vec<Result<Placed, ErrorCode>> {
         node.metrics.borrow_mut().produces_waiting += 1;

@@ -17,7 +17,7 @@ use crate::catalog;
 use crate::groups::Listed;
 use crate::wire::error_code::ErrorCode;
 
-use super::append::{self, Placed};
+use super::append::{Placed, Placing};
 use super::apply::{self, Commit};
 use super::bell::Local;
 use super::boot::Beginning;
@@ -104,8 +104,8 @@ pub(crate) enum Answering {
 pub(crate) fn answer(node: &Rc<Node>, from: ShardId, call: Call) -> Answering {
     match call {
         Call::Append(parts) => {
-            let batches = parts.iter().map(|(at, bytes)| (*at, Incoming::Copy(bytes)));
-            let placed = append::place(node, batches);
+            let mut placed = Placing::default();
+            parts.iter().for_each(|(at, bytes)| placed.place(node, *at, Incoming::Copy(bytes)));
             later(node, async move |node| Reply::Appended(placed.durable(&node).await))
         }
         Call::Plan(reader, asks) => Answering::Now(Reply::Planned(reads::plan(node, reader, &asks))),

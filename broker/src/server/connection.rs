@@ -9,6 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::net::Shutdown;
 use std::rc::Rc;
 
+use watershed_core::error::Fault;
+use watershed_core::io::buffers::Piece;
 use watershed_core::io::executor::spawn;
 use watershed_core::io::socket::Stream;
 use watershed_core::pipeline::{Pipeline, Ticket};
@@ -146,15 +148,13 @@ async fn start(connection: &Rc<Connection>, envelope: Envelope, frame: Frame<'_>
 }
 
 async fn write(connection: Rc<Connection>) {
-    while let Some(answer) = connection.next_answer().await {
-        let sent = match answer {
-            Answer::Send(response) => connection.send(response).await,
-            Answer::Close(why) => Err(End::Refused(why)),
-        };
-        match sent {
-            Ok(()) => connection.changed.ring(),
-            Err(End::Refused(why)) => connection.turn_away(&why),
-            Err(_) => connection.abandon(),
+    while let Some(first) = connection.next_answer().await {
+        let (pieces, closes) = connection.gather(first);
+        let sent = connection.send(pieces).await;
+        match (sent, closes) {
+            (Ok(()), None) => connection.changed.ring(),
+            (Ok(()), Some(why)) => connection.turn_away(&why),
+            (Err(_), _) => connection.abandon(),
         }
     }
     connection.stream.shutdown(Shutdown::Both);
@@ -260,12 +260,26 @@ impl Connection {
         }
     }
 
-    async fn send(&self, response: Response) -> Result<(), End> {
-        let bytes = response.bytes();
-        let sent = self.stream.send_all(response.pieces).await;
+    /// All answers whose turn has come, for one send, and why the connection ends behind them.
+    fn gather(&self, first: Answer) -> (Vec<Piece>, Option<String>) {
+        let mut pieces = Vec::new();
+        let mut next = Some(first);
+        while let Some(answer) = next {
+            match answer {
+                Answer::Send(response) => pieces.extend(response.pieces),
+                Answer::Close(why) => return (pieces, Some(why)),
+            }
+            next = self.replies.borrow_mut().next_ready();
+        }
+        (pieces, None)
+    }
+
+    async fn send(&self, pieces: Vec<Piece>) -> Result<(), Fault> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let sent = self.stream.send_all(pieces).await;
         self.active_us.set(self.node.now_us());
-        self.node.count(|metrics| metrics.sent_bytes += bytes);
-        sent.map_err(|fault| End::Failed(fault.to_string()))
+        self.node.count(|metrics| metrics.sent_bytes += bytes as u64);
+        sent
     }
 
     fn count(&self, envelope: &Envelope, answer: Option<&Answer>) {

@@ -1,8 +1,10 @@
 //! Frames: how the bytes of requests come in.
 //!
 //! A connection between requests holds one window of 4 KiB. A request that fits into it is read in place, and several may
-//! arrive at once; a larger one is received into memory of its own, which is reserved whole before its body is read. A
-//! length that cannot be ends the connection before anything is reserved for it.
+//! arrive at once; for larger ones the window is widened while they follow upon each other. Those that no window holds are
+//! received into memory of their own. Other memory than the small window is reserved whole before a body is read. Where
+//! only a large record batch makes it large, that batch alone goes into a block of its own, which a log of this core takes
+//! over as it is. A length that cannot be ends the connection before anything is reserved for it.
 
 use std::ops::{Deref, Range};
 use std::rc::Rc;
@@ -11,6 +13,9 @@ use std::time::Duration;
 use watershed_core::budget::Pool;
 use watershed_core::io::arena::{Lease, Slice};
 use watershed_core::io::executor::sleep;
+use watershed_core::limits::SOLO_RUN_BYTES_MIN;
+
+use crate::wire::produce::first_large_batch;
 
 use super::bell::{First, first};
 use super::calls::Crossing;
@@ -19,6 +24,8 @@ use super::memory::Credit;
 
 /// The window of a connection.
 const WINDOW_BYTES: usize = 4096;
+/// The window of a connection whose requests are larger; what exceeds it has memory of its own.
+const WIDE_BYTES: usize = SOLO_RUN_BYTES_MIN as usize;
 /// How long a request may take from its first byte to its last, besides a second per MiB.
 const RECEIVE_US_MAX: u64 = 30_000_000;
 /// How long to wait for memory that is on its way back.
@@ -27,39 +34,76 @@ const ARENA_WAIT: Duration = Duration::from_millis(5);
 const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
 /// One whole request, without its length.
-pub(crate) enum Frame<'w> {
+pub(crate) struct Frame<'w> {
+    /// All of it but `gap`.
+    bytes: Bytes<'w>,
+    /// Where a record batch lay that was received into a block of its own.
+    gap: Range<usize>,
+    /// That batch, until it is taken.
+    pub(crate) large: Option<Large>,
+    /// Of memory that is the frame's own; held until every core has taken over its part.
+    pub(crate) credit: Option<Credit>,
+}
+
+enum Bytes<'w> {
     /// In the connection's window.
     Window(&'w [u8]),
-    /// In memory of its own, reserved until the frame is dropped.
-    Own { bytes: Slice, credit: Credit },
+    Own(Slice),
+}
+
+/// A record batch that begins a block.
+pub(crate) struct Large {
+    /// Its place in the frame.
+    pub(crate) place: Range<usize>,
+    pub(crate) block: Lease,
 }
 
 impl Deref for Frame<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match self {
-            Frame::Window(bytes) => bytes,
-            Frame::Own { bytes, .. } => bytes,
+        match &self.bytes {
+            Bytes::Window(bytes) => bytes,
+            Bytes::Own(bytes) => bytes,
         }
     }
 }
 
 impl Frame<'_> {
+    /// What the frame's bytes lack.
+    pub(crate) fn gap(&self) -> Range<usize> {
+        self.gap.clone()
+    }
+
     /// A part for another core: lent where it lies, or copied out of the window.
     pub(crate) fn cross(&self, range: Range<usize>) -> Crossing {
-        match self {
-            Frame::Window(bytes) => Crossing::Copied(bytes.get(range).unwrap_or_default().to_vec()),
-            Frame::Own { bytes, .. } => Crossing::Lent(bytes.slice(range).lend()),
+        let range = self.within(range);
+        match &self.bytes {
+            Bytes::Window(bytes) => Crossing::Copied(bytes.get(range).unwrap_or_default().to_vec()),
+            Bytes::Own(bytes) => Crossing::Lent(bytes.slice(range).lend()),
         }
     }
 
-    /// What has to be held until every core has taken over its part.
-    pub(crate) fn into_credit(self) -> Option<Credit> {
-        match self {
-            Frame::Window(_) => None,
-            Frame::Own { credit, .. } => Some(credit),
-        }
+    /// A part that is not the large batch.
+    pub(crate) fn part(&self, range: Range<usize>) -> &[u8] {
+        self.get(self.within(range)).unwrap_or_default()
+    }
+
+    /// Where a place of the frame as it was sent lies in what is here.
+    fn within(&self, range: Range<usize>) -> Range<usize> {
+        let skipped = if range.start < self.gap.end { 0 } else { self.gap.len() };
+        range.start - skipped..range.end - skipped
+    }
+}
+
+impl Large {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.block.get(..self.place.len()).unwrap_or_default()
+    }
+
+    /// The batch for another core, lent where it lies.
+    pub(crate) fn cross(self) -> Crossing {
+        Crossing::Lent(self.block.freeze().slice(0..self.place.len()).lend())
     }
 }
 
@@ -68,33 +112,81 @@ pub(crate) struct Inflow {
     connection: Rc<Connection>,
     /// Absent only while the ring has it.
     window: Option<Lease>,
+    /// Of a window that is wide.
+    widened: Option<Credit>,
     /// What has arrived in the window and is not yet taken.
     arrived: Range<usize>,
 }
 
 impl Inflow {
     pub(crate) fn new(connection: &Rc<Connection>) -> Inflow {
-        Inflow { connection: Rc::clone(connection), window: None, arrived: 0..0 }
+        Inflow { connection: Rc::clone(connection), window: None, widened: None, arrived: 0..0 }
     }
 
     /// The next whole request.
     pub(crate) async fn next(&mut self) -> Result<Frame<'_>, End> {
-        if self.window.is_none() {
-            self.window = Some(allocate(&self.connection, WINDOW_BYTES).await?);
-        }
+        self.narrow().await?;
         self.fill(4).await?;
         let bytes = self.take_length()?;
         let deadline_us = self.connection.node.now_us() + RECEIVE_US_MAX + bytes as u64;
         self.connection.receive_until_us.set(Some(deadline_us));
-        if bytes > WINDOW_BYTES {
+        if bytes > WIDE_BYTES {
+            return self.receive_large(bytes).await;
+        }
+        if !self.widen(bytes).await? {
             return self.receive_own(bytes).await;
         }
         self.fill(bytes).await?;
+        self.received(bytes);
+        Ok(Frame { bytes: Bytes::Window(self.take_window(bytes)), gap: 0..0, large: None, credit: None })
+    }
+
+    /// Between requests a small window has to do: a client may be silent for long.
+    async fn narrow(&mut self) -> Result<(), End> {
+        if self.window.is_none() || (self.widened.is_some() && self.arrived.len() < 4) {
+            self.replace_window(WINDOW_BYTES, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the window hold a request of `bytes`, if there is memory to spare.
+    async fn widen(&mut self, bytes: usize) -> Result<bool, End> {
+        if bytes <= self.window.as_deref().map_or(0, <[u8]>::len) {
+            return Ok(true);
+        }
+        let credit = self.connection.node.memory.spare(Pool::Receive, WIDE_BYTES as u64);
+        let is_spared = credit.is_some();
+        if is_spared {
+            self.replace_window(WIDE_BYTES, credit).await?;
+        }
+        Ok(is_spared)
+    }
+
+    async fn replace_window(&mut self, bytes: usize, widened: Option<Credit>) -> Result<(), End> {
+        let mut window = allocate(&self.connection, bytes).await?;
+        let head = self.head();
+        let have = head.len();
+        window.get_mut(..have).expect("either window holds it").copy_from_slice(head);
+        self.arrived = 0..have;
+        (self.window, self.widened) = (Some(window), widened);
+        Ok(())
+    }
+
+    fn take_window(&mut self, bytes: usize) -> &[u8] {
         let taken = self.arrived.start..self.arrived.start + bytes;
         self.arrived.start = taken.end;
-        self.received(bytes);
         let window = self.window.as_ref().and_then(|window| window.get(taken));
-        Ok(Frame::Window(window.expect("a filled part lies inside")))
+        window.expect("a filled part lies inside")
+    }
+
+    /// Receives a request that the window does not hold.
+    async fn receive_large(&mut self, bytes: usize) -> Result<Frame<'_>, End> {
+        self.fill(WINDOW_BYTES).await?;
+        let place = first_large_batch(self.head(), bytes);
+        match place.filter(|place| bytes - place.len() <= WINDOW_BYTES) {
+            Some(place) => self.receive_around(bytes, place).await,
+            None => self.receive_own(bytes).await,
+        }
     }
 
     /// Receives until `bytes` have arrived, which the window can hold.
@@ -102,7 +194,7 @@ impl Inflow {
         while self.arrived.len() < bytes {
             self.make_room(bytes);
             let window = self.window.take().expect("the window is back from the ring");
-            let free = self.arrived.end..WINDOW_BYTES;
+            let free = self.arrived.end..window.len();
             let received = self.connection.stream.recv(window, free).await;
             let (window, count) = received.map_err(|fault| End::Failed(fault.to_string()))?;
             self.window = Some(window);
@@ -126,8 +218,7 @@ impl Inflow {
     fn make_room(&mut self, bytes: usize) {
         if self.arrived.is_empty() {
             self.arrived = 0..0;
-        } else if self.arrived.start + bytes > WINDOW_BYTES {
-            let window = self.window.as_mut().expect("the window is back from the ring");
+        } else if let Some(window) = self.window.as_mut().filter(|window| self.arrived.start + bytes > window.len()) {
             window.copy_within(self.arrived.clone(), 0);
             self.arrived = 0..self.arrived.len();
         }
@@ -152,25 +243,54 @@ impl Inflow {
         }
     }
 
+    /// Receives the batch at `place` into a block of its own, and the rest into the window.
+    async fn receive_around(&mut self, bytes: usize, place: Range<usize>) -> Result<Frame<'_>, End> {
+        let credit = self.reserve(place.len()).await?;
+        let mut block = allocate(&self.connection, place.len()).await?;
+        let begun = self.head().get(place.start..).unwrap_or_default();
+        let have = begun.len();
+        block.get_mut(..have).expect("the window is smaller").copy_from_slice(begun);
+        self.arrived.end -= have;
+        let block = self.receive(block, have..place.len()).await?;
+        let rest = bytes - place.len();
+        self.fill(rest).await?;
+        self.received(bytes);
+        let large = Some(Large { place: place.clone(), block });
+        Ok(Frame { bytes: Bytes::Window(self.take_window(rest)), gap: place, large, credit: Some(credit) })
+    }
+
     /// Receives a request into memory of its own.
     async fn receive_own(&mut self, bytes: usize) -> Result<Frame<'static>, End> {
-        let connection = &self.connection;
-        // Waiting for memory is not the client's fault.
-        let deadline_us = connection.receive_until_us.take();
-        let credit = reserve(connection, bytes).await?;
-        let mut lease = allocate(connection, bytes).await?;
-        connection.receive_until_us.set(deadline_us);
-        let window = self.window.as_deref().unwrap_or_default();
-        let head = window.get(self.arrived.clone()).unwrap_or_default();
+        let credit = self.reserve(bytes).await?;
+        let mut lease = allocate(&self.connection, bytes).await?;
+        let head = self.head();
         let have = head.len();
         lease.get_mut(..have).expect("the window is smaller").copy_from_slice(head);
         self.arrived = 0..0;
-        let whole = self.connection.stream.recv_exact(lease, have..bytes).await;
-        let lease = whole.map_err(|fault| End::Failed(fault.to_string()))?;
-        self.touch();
+        let lease = self.receive(lease, have..bytes).await?;
         self.received(bytes);
-        let bytes = lease.freeze().slice(0..bytes);
-        Ok(Frame::Own { bytes, credit })
+        let own = Bytes::Own(lease.freeze().slice(0..bytes));
+        Ok(Frame { bytes: own, gap: 0..0, large: None, credit: Some(credit) })
+    }
+
+    /// What has arrived.
+    fn head(&self) -> &[u8] {
+        let window = self.window.as_deref().unwrap_or_default();
+        window.get(self.arrived.clone()).unwrap_or_default()
+    }
+
+    /// Memory for the request that is being received. Waiting for it is not the client's fault.
+    async fn reserve(&self, bytes: usize) -> Result<Credit, End> {
+        let deadline_us = self.connection.receive_until_us.take();
+        let credit = reserve(&self.connection, bytes).await?;
+        self.connection.receive_until_us.set(deadline_us);
+        Ok(credit)
+    }
+
+    async fn receive(&self, lease: Lease, range: Range<usize>) -> Result<Lease, End> {
+        let whole = self.connection.stream.recv_exact(lease, range).await;
+        self.touch();
+        whole.map_err(|fault| End::Failed(fault.to_string()))
     }
 
     fn touch(&self) {

@@ -1,7 +1,7 @@
 //! Memory: the waiting line in front of a shard's budget. First come, first served, on one core.
 //!
-//! A request is reserved whole before its body is received and holds nothing while it waits, so half-received requests
-//! cannot starve one another.
+//! A request is reserved whole before its body is received and holds nothing while it waits but what `spare` gave, and needs
+//! at most the other half of its pool, so half-received requests cannot starve one another.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -59,6 +59,14 @@ impl Memory {
         self.freed.until(&mut granted).await;
         let memory = Rc::clone(self);
         (reservation == Reservation::Granted).then_some(Credit { memory, pool, bytes })
+    }
+
+    /// Bytes that whoever holds them may wait with: there now, out of the half of the pool that is not kept for those who wait.
+    pub(crate) fn spare(self: &Rc<Self>, pool: Pool, bytes: u64) -> Option<Credit> {
+        let mut budget = self.budget.borrow_mut();
+        let half = budget.limit_bytes(pool) / 2;
+        let granted = budget.used_bytes(pool) + bytes <= half && budget.acquire(pool, bytes) == Reservation::Granted;
+        granted.then(|| Credit { memory: Rc::clone(self), pool, bytes })
     }
 
     fn line_up(&self) -> Turn<'_> {

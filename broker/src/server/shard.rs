@@ -115,7 +115,7 @@ fn node(shard: Shard, endpoint: Endpoint<Message>, plan: &Plan) -> Rc<Node> {
     let memory = Memory::new(Budget::derive(plan.memory_bytes, plan.shards));
     let property = |name| u64::try_from(plan.properties.number(name)).ok();
     let request_bytes = property("socket.request.max.bytes").unwrap_or(u64::MAX);
-    let request_bytes_max = request_bytes.min(memory.limit_bytes(Pool::Receive)).min(BLOCK_BYTES_MAX);
+    let request_bytes_max = request_bytes.min(memory.limit_bytes(Pool::Receive) / 2).min(BLOCK_BYTES_MAX);
     let commits = shard.clone();
     let node = Node::new(Parts {
         shard,

@@ -38,9 +38,10 @@ pub struct ProducePartition<'a> {
 }
 
 impl<'a> ProduceRequest<'a> {
-    /// Reads the body of a whole frame (without length prefix), which begins at `body_at`.
-    pub fn parse(frame: &'a [u8], body_at: usize, version: i16) -> Result<ProduceRequest<'a>> {
-        let mut r = Reader::new(frame, Api::Produce.is_flexible(version));
+    /// Reads the body, which begins at `body_at`, of a frame (without length prefix) of which the record set `gap` may lie
+    /// elsewhere; without one it is empty. Places count from the beginning of the frame as it was sent.
+    pub fn parse(frame: &'a [u8], gap: Range<usize>, body_at: usize, version: i16) -> Result<ProduceRequest<'a>> {
+        let mut r = Reader::around(frame, gap, Api::Produce.is_flexible(version));
         r.skip(body_at, "header")?;
         let transactional_id = r.nullable_str("transactional_id")?;
         let acks = r.i16("acks")?;
@@ -85,17 +86,10 @@ fn each_partition<'a>(
     Ok(())
 }
 
-/// A record set's place in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchAt {
-    pub offset: usize,
-    pub bytes: usize,
-}
-
 /// The first record set of at least [`SOLO_RUN_BYTES_MIN`] in a Produce frame of `frame_bytes` of which only `prefix` has
-/// arrived, so that the rest can be received into a place where that set is aligned. `None` if there is none, if it begins
-/// beyond the prefix, or if the frame is something else or malformed (which the whole frame's parser will say).
-pub fn first_large_batch(prefix: &[u8], frame_bytes: usize) -> Option<BatchAt> {
+/// arrived, so that the set can be received into a block of its own. `None` if there is none, if it begins beyond the
+/// prefix, or if the frame is something else or malformed (which the whole frame's parser will say).
+pub fn first_large_batch(prefix: &[u8], frame_bytes: usize) -> Option<Range<usize>> {
     let header = header::parse(prefix).ok()?;
     if header.api != Api::Produce {
         return None;
@@ -110,7 +104,7 @@ pub fn first_large_batch(prefix: &[u8], frame_bytes: usize) -> Option<BatchAt> {
     // An error only says that the prefix ends; what was found before it stands.
     let _ = each_partition(&mut r, header.version, &mut |partition, _| match partition.records {
         Some(range) if range.len() >= SOLO_RUN_BYTES_MIN as usize => {
-            large = Some(BatchAt { offset: range.start, bytes: range.len() });
+            large = Some(range);
             ControlFlow::Break(())
         }
         _ => ControlFlow::Continue(()),

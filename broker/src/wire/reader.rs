@@ -38,6 +38,8 @@ pub struct Reader<'a> {
     bytes: &'a [u8],
     /// Where the message ends: beyond `bytes` if only its beginning is here.
     end: usize,
+    /// What lies elsewhere, and is not in `bytes`: it can only be skipped.
+    gap: Range<usize>,
     at: usize,
     flexible: bool,
 }
@@ -59,7 +61,12 @@ impl<'a> Reader<'a> {
     /// Reads the beginning of a message of `end` bytes: counts are held against the whole, and what is not here yet is
     /// [`WireError::Truncated`].
     pub fn over_prefix(bytes: &'a [u8], end: usize, flexible: bool) -> Reader<'a> {
-        Reader { bytes: bytes.get(..end).unwrap_or(bytes), end, at: 0, flexible }
+        Reader { bytes: bytes.get(..end).unwrap_or(bytes), end, gap: end..end, at: 0, flexible }
+    }
+
+    /// Reads a message of which `gap` lies elsewhere: `bytes` is what precedes it and what follows it.
+    pub fn around(bytes: &'a [u8], gap: Range<usize>, flexible: bool) -> Reader<'a> {
+        Reader { bytes, end: bytes.len() + gap.len(), gap, at: 0, flexible }
     }
 
     /// The same place, in a body whose shapes are flexible or not.
@@ -92,13 +99,18 @@ impl<'a> Reader<'a> {
 
     /// The next `count` bytes.
     pub fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8]> {
-        let taken = self
-            .bytes
-            .get(self.at..)
-            .and_then(|rest| rest.get(..count))
-            .ok_or(WireError::Truncated { field, at: self.at })?;
+        let taken = self.here().get(..count).ok_or(WireError::Truncated { field, at: self.at })?;
         self.at += count;
         Ok(taken)
+    }
+
+    /// What can be read without a break.
+    fn here(&self) -> &'a [u8] {
+        let (from, to) = match self.at < self.gap.end {
+            true => (self.at, self.gap.start.min(self.end)),
+            false => (self.at - self.gap.len(), self.end - self.gap.len()),
+        };
+        self.bytes.get(from..to.min(self.bytes.len())).unwrap_or_default()
     }
 
     /// Passes over `count` bytes, which need not be here yet.
@@ -296,12 +308,7 @@ impl<'a> Reader<'a> {
             let size = self.uvarint("tag size")? as usize;
             let start = self.at;
             self.take(size, "tag value")?;
-            let mut value = Reader {
-                bytes: self.bytes.get(..self.at).unwrap_or_default(),
-                end: self.at,
-                at: start,
-                flexible: true,
-            };
+            let mut value = Reader { end: self.at, at: start, flexible: true, ..self.clone() };
             if known(tag, &mut value)? {
                 value.finish()?;
             }

@@ -94,6 +94,8 @@ pub(crate) struct Core {
     timers: RefCell<Timers>,
     inboxes: RefCell<Vec<Watched>>,
     turn_hooks: RefCell<Vec<Box<dyn FnMut() -> bool>>>,
+    /// When the turn began.
+    now: Cell<Now>,
     slice_end: Cell<Instant>,
     background_ran: Cell<Instant>,
     /// The last visit to the ring brought a completion: spinning may pay.
@@ -203,8 +205,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The time as machines take it. Comparable between all threads of this process.
+/// The time as machines take it: on an executor's thread that of the turn's beginning. Comparable between all threads of
+/// this process.
 pub fn machine_now() -> Now {
+    try_current().map_or_else(read_clocks, |core| core.now.get())
+}
+
+fn read_clocks() -> Now {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { monotonic_us: Instant::now().duration_since(origin()).as_micros() as u64, wall_ms: wall.as_millis() as i64 }
 }
@@ -367,6 +374,7 @@ impl Core {
             timers: RefCell::default(),
             inboxes: RefCell::default(),
             turn_hooks: RefCell::default(),
+            now: Cell::new(read_clocks()),
             slice_end: Cell::new(now),
             background_ran: Cell::new(now),
             was_busy: Cell::new(false),
@@ -388,6 +396,7 @@ impl Core {
     /// The first half of a turn: everything that needs no ring.
     pub(crate) fn work(&self) {
         let started = Instant::now();
+        self.now.set(read_clocks());
         self.slice_end.set(started + SLICE);
         self.run_hot();
         self.run_background(started);

@@ -3,7 +3,7 @@
 //! Owns every byte that is not in its segment's file yet, and what readers near the tail still want. Never decides what is
 //! evicted (`tail_cache` does); never frees a byte that a slice still refers to.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::arena::{Arena, Lease, Slice, Tail};
@@ -22,14 +22,15 @@ pub(super) enum Found {
 pub(super) struct TailMemory {
     arena: Arena,
     cache: TailCache,
-    chunks: HashMap<ChunkId, Tail>,
+    /// By their numbers.
+    chunks: Vec<Option<Tail>>,
     /// Where each slot's last bytes were put.
-    ends: HashMap<Slot, (FileId, u64)>,
+    ends: BTreeMap<Slot, (FileId, u64)>,
 }
 
 impl TailMemory {
     pub(super) fn new(arena: Arena, limit_bytes: u64) -> TailMemory {
-        TailMemory { arena, cache: TailCache::new(limit_bytes), chunks: HashMap::new(), ends: HashMap::new() }
+        TailMemory { arena, cache: TailCache::new(limit_bytes), chunks: Vec::new(), ends: BTreeMap::new() }
     }
 
     /// Bytes held, cached or not yet drained.
@@ -60,7 +61,7 @@ impl TailMemory {
     pub(super) fn framed(&mut self, slot: Slot, file: FileId, range: Range<u64>) {
         for piece in self.pieces(slot, file, range) {
             let freed = self.cache.unpin(piece.chunk);
-            freed.and_then(|id| self.chunks.remove(&id));
+            self.free(freed);
         }
     }
 
@@ -73,10 +74,10 @@ impl TailMemory {
         self.pad(slot, file, position);
         let length = u32::try_from(bytes.len()).expect("a batch is far below 4 GiB");
         let mut rest = bytes;
-        for Placed { piece, allocate_bytes } in self.cache.place(slot, file, position, length, false) {
+        for Placed { piece, allocate_bytes } in self.cache.place(slot, file, position, length, None) {
             if let Some(capacity) = allocate_bytes {
                 let lease = self.arena.try_alloc(capacity as usize).expect("the arena keeps a reserve for chunks");
-                self.chunks.insert(piece.chunk, lease.into_tail(0));
+                self.insert(piece.chunk, lease.into_tail(0));
             }
             let (now, later) = rest.split_at(piece.length as usize);
             self.chunk_mut(piece.chunk).append(now);
@@ -91,9 +92,10 @@ impl TailMemory {
         let whole = block_ceil(length as u64) as usize;
         lease.get_mut(length..whole).expect("a block holds whole 4 KiB").fill(0);
         let padded = u32::try_from(whole).expect("a batch is far below 4 GiB");
-        let placed = self.cache.place(slot, file, position, padded, true);
+        let capacity = u32::try_from(lease.len()).expect("a block is far below 4 GiB");
+        let placed = self.cache.place(slot, file, position, padded, Some(capacity));
         let chunk = placed.first().expect("an adopted run is one chunk").piece.chunk;
-        self.chunks.insert(chunk, lease.into_tail(whole));
+        self.insert(chunk, lease.into_tail(whole));
         self.ends.insert(slot, (file, position + whole as u64));
     }
 
@@ -120,11 +122,27 @@ impl TailMemory {
     }
 
     fn chunk_mut(&mut self, id: ChunkId) -> &mut Tail {
-        self.chunks.get_mut(&id).expect("the cache knows the chunks that there are")
+        let chunk = self.chunks.get_mut(id.0 as usize).and_then(Option::as_mut);
+        chunk.expect("the cache knows the chunks that there are")
+    }
+
+    fn insert(&mut self, id: ChunkId, chunk: Tail) {
+        let index = id.0 as usize;
+        if index >= self.chunks.len() {
+            self.chunks.resize_with(index + 1, || None);
+        }
+        *self.chunks.get_mut(index).expect("the place was just made") = Some(chunk);
+    }
+
+    fn free(&mut self, ids: impl IntoIterator<Item = ChunkId>) {
+        for id in ids {
+            *self.chunks.get_mut(id.0 as usize).expect("the cache knows the chunks that there are") = None;
+        }
     }
 
     fn slice(&self, piece: Piece) -> Slice {
-        let chunk = self.chunks.get(&piece.chunk).expect("the cache knows the chunks that there are");
+        let chunk = self.chunks.get(piece.chunk.0 as usize).and_then(Option::as_ref);
+        let chunk = chunk.expect("the cache knows the chunks that there are");
         let at = piece.at as usize;
         chunk.slice(at..at + piece.length as usize)
     }
@@ -172,17 +190,15 @@ impl TailMemory {
     }
 
     pub(super) fn forget(&mut self, slot: Slot, file: FileId) {
-        for id in self.cache.drop_file(slot, file) {
-            self.chunks.remove(&id);
-        }
+        let freed = self.cache.drop_file(slot, file);
+        self.free(freed);
         if self.ends.get(&slot).is_some_and(|(held, _)| *held == file) {
             self.ends.remove(&slot);
         }
     }
 
     fn evict(&mut self) {
-        for id in self.cache.evict() {
-            self.chunks.remove(&id);
-        }
+        let freed = self.cache.evict();
+        self.free(freed);
     }
 }

@@ -61,7 +61,9 @@ impl Memory {
 
     fn place(&mut self, slot: Slot, file: FileId, position: u64, bytes: &[u8], adopt: bool) {
         let mut rest = bytes;
-        for Placed { piece, allocate_bytes } in self.cache.place(slot, file, position, bytes.len() as u32, adopt) {
+        let length = bytes.len() as u32;
+        let placed = self.cache.place(slot, file, position, length, adopt.then_some(length));
+        for Placed { piece, allocate_bytes } in placed {
             if let Some(capacity) = allocate_bytes {
                 // Memory is never clean.
                 self.chunks.insert(piece.chunk, vec![0xaa; capacity as usize]);

@@ -1,5 +1,6 @@
 //! Appending one record batch: judged, placed, then journaled, in one synchronous stretch.
 
+use super::files::Expected;
 use super::planted::Bug;
 use super::{Store, StoreConfig};
 use crate::batch::{BatchHeader, LOG_APPEND_TIME, NO_PRODUCER};
@@ -133,14 +134,19 @@ impl Store {
         }
     }
 
-    /// Seals the active segment and opens the next one, in a pooled or allocated file if large writes are expected.
+    /// Seals the active segment and opens the next one, in a file for what is expected.
     fn roll(&mut self, now: Now, key: TopicPartition, header: &BatchHeader) -> Result<(), Refusal> {
         let tenant = self.tenant(key)?;
         let full = |bytes: u64| bytes >= crate::limits::SEGMENT_FILE_BYTES / 2;
         let was_full = tenant.partition.segments().active().is_some_and(|active| full(active.end_position()));
         let slot = self.slot(key).ok_or(Refusal::UnknownPartition)?;
         let is_large = header.bytes >= REFERENCE_RUN_BYTES_MIN;
-        let file = self.files.take(slot, was_full || (is_large && self.files.may_reserve()));
+        let expected = match is_large {
+            true if was_full || self.files.may_reserve() => Expected::Runs,
+            false if was_full => Expected::Much,
+            _ => Expected::Little,
+        };
+        let file = self.files.take(slot, expected);
         let rolled = self.tenant_mut(key)?.partition.roll(now, file);
         if let Some(sealed) = rolled.sealed {
             self.files.seal(sealed.file);

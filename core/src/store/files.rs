@@ -17,6 +17,16 @@ const DRAIN_BYTES_MIN: u64 = 256 << 10;
 /// Segments that grow in files of full size before they have shown that they fill them.
 const RESERVED_COUNT_MAX: usize = 32;
 
+/// What a new segment will be written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    Little,
+    /// A whole file's worth, in the background: nobody waits for those writes.
+    Much,
+    /// Runs that are acknowledged when their own writes are durable, which only extents that were written before make quick.
+    Runs,
+}
+
 /// A stretch of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
@@ -64,7 +74,7 @@ pub struct Files {
     /// Files of full size, fully written once, that no segment uses.
     pool: Vec<FileId>,
     pool_count_max: usize,
-    /// Rises when a large segment found the pool empty.
+    /// Rises when a segment for runs found the pool empty.
     pool_count_wanted: usize,
     unwritten_bytes: u64,
     /// Files with enough to write in the background.
@@ -108,15 +118,16 @@ impl Files {
         self.reserved.len() < RESERVED_COUNT_MAX
     }
 
-    /// A file for a new segment. With `large` a pooled file if there is one, else one whose extents are allocated.
-    pub fn take(&mut self, slot: Slot, large: bool) -> FileId {
-        let pooled = if large { self.pool.pop() } else { None };
-        if large && pooled.is_none() {
+    /// A file for a new segment: unless little is expected a pooled one if there is one, else one whose extents are allocated.
+    pub fn take(&mut self, slot: Slot, expected: Expected) -> FileId {
+        let allocate = expected != Expected::Little;
+        let pooled = if allocate { self.pool.pop() } else { None };
+        if expected == Expected::Runs && pooled.is_none() {
             self.pool_count_wanted = (self.pool_count_wanted + 1).min(self.pool_count_max);
         }
         let existence = if pooled.is_some() { Existence::Ready } else { Existence::None };
         let file = pooled.unwrap_or_else(|| self.fresh());
-        self.segments.insert(file, Segment::new(slot, existence, large));
+        self.segments.insert(file, Segment::new(slot, existence, allocate));
         self.note(file);
         file
     }
@@ -521,7 +532,7 @@ mod tests {
     #[test]
     fn whole_blocks_are_written_once_and_the_partial_one_stays() {
         let mut files = files();
-        let file = files.take(Slot(0), false);
+        let file = files.take(Slot(0), Expected::Little);
         files.placed(file, 0..10_000);
         assert_eq!(files.next_drain(true), None);
         let stretches = ready(&mut files, file);
@@ -535,7 +546,7 @@ mod tests {
     #[test]
     fn an_aligned_run_pads_what_lies_before_and_is_written_at_once() {
         let mut files = files();
-        let file = files.take(Slot(0), true);
+        let file = files.take(Slot(0), Expected::Runs);
         files.placed(file, 0..100);
         assert_eq!(files.placed_aligned(file, 4096..204_096), None);
         assert_eq!(ready(&mut files, file), [Stretch { slot: Slot(0), file, range: 4096..204_800 }]);
@@ -551,7 +562,7 @@ mod tests {
     #[test]
     fn few_segments_get_a_whole_file_on_hope() {
         let mut files = files();
-        let taken: Vec<_> = (0..RESERVED_COUNT_MAX).map(|_| files.take(Slot(0), true)).collect();
+        let taken: Vec<_> = (0..RESERVED_COUNT_MAX).map(|_| files.take(Slot(0), Expected::Runs)).collect();
         assert!(!files.may_reserve());
         files.seal(taken[0]);
         assert!(files.may_reserve(), "it has shown what it is worth");
@@ -562,7 +573,7 @@ mod tests {
         let mut files = files();
         let sizes = [2, 5, 3];
         let taken = sizes.map(|blocks: u64| {
-            let file = files.take(Slot(0), true);
+            let file = files.take(Slot(0), Expected::Runs);
             files.placed_aligned(file, 0..4096);
             ready(&mut files, file);
             files.written(file, &(0..4096), true);
@@ -576,7 +587,7 @@ mod tests {
     #[test]
     fn a_write_that_found_no_space_is_not_repeated_once_its_file_is_dropped() {
         let mut files = files();
-        let file = files.take(Slot(0), false);
+        let file = files.take(Slot(0), Expected::Little);
         files.placed(file, 0..8192);
         files.next_drain(true);
         let stretches = ready(&mut files, file);
@@ -589,7 +600,7 @@ mod tests {
     #[test]
     fn a_dropped_file_is_used_again_only_when_nobody_reads_it() {
         let mut files = files();
-        let file = files.take(Slot(0), true);
+        let file = files.take(Slot(0), Expected::Runs);
         files.placed_aligned(file, 0..200_000);
         ready(&mut files, file);
         files.written(file, &(0..200_704), true);
@@ -597,6 +608,6 @@ mod tests {
         files.lease(file);
         assert_eq!(files.dropped(file), None);
         assert_eq!(files.release(file), Some(Retired::Pooled));
-        assert_eq!(files.take(Slot(0), true), file);
+        assert_eq!(files.take(Slot(0), Expected::Runs), file);
     }
 }
