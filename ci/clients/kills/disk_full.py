@@ -3,7 +3,7 @@
     disk_full.py --broker PROGRAM [--cores 1,unbound:3]
 
 The data directory lies on a small ext4 of its own, in a file that is mounted through a loop device; that takes root. Nothing that was
-acknowledged may be lost, also when the broker is killed on the full disk and starts there again.
+acknowledged may be lost, also when the broker is killed on the full disk and starts there again. Where nothing can be mounted the exit code is 77.
 """
 
 import argparse
@@ -28,8 +28,19 @@ LEFT_BYTES = 48 << 20
 RESUME_SECONDS_MAX = 30.0
 
 
+CANNOT_MOUNT = 77
+
+
 def run(*arguments):
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+
+
+def mount(image, folder):
+    """Mounts the image, or ends the process with a code that says that this machine does not let us."""
+    done = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        print(f"  note nothing can be mounted here: {done.stderr.strip()}", flush=True)
+        sys.exit(CANNOT_MOUNT)
 
 
 @contextlib.contextmanager
@@ -43,7 +54,7 @@ def small_disk(name):
     with open(image, "wb") as made:
         made.truncate(DISK_BYTES)
     run("mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image))
-    run("mount", "-o", "loop", str(image), str(folder))
+    mount(image, folder)
     try:
         yield folder
     finally:
