@@ -79,11 +79,6 @@ impl Coordinator {
         Coordinator { settings, ..Coordinator::default() }
     }
 
-    /// New limits, from the next call on.
-    pub fn configure(&mut self, settings: GroupSettings) {
-        self.settings = settings;
-    }
-
     /// Takes in a record that the log holds.
     pub fn replay(&mut self, record: GroupRecord) {
         let (GroupRecord::Offset { group: id, .. } | GroupRecord::Group { group: id, .. }) = &record;

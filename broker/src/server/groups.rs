@@ -163,11 +163,15 @@ fn told(node: &Rc<Node>, at: TopicPartition, group: &str, ask: GroupAsk) -> Resu
     match ask {
         GroupAsk::Join(join, waiter) => {
             let effects = coordinator.join(group, *join, waiter, now);
-            perform(node, at, coordinator, group, effects).map(|()| GroupTold::Later).or(Ok(GroupTold::Later))
+            // Those who wait are told, also that nothing was written.
+            let _ = perform(node, at, coordinator, group, effects);
+            Ok(GroupTold::Later)
         }
         GroupAsk::Sync(sync, waiter) => {
             let effects = coordinator.sync(group, sync, waiter, now);
-            perform(node, at, coordinator, group, effects).map(|()| GroupTold::Later).or(Ok(GroupTold::Later))
+            // Those who wait are told, also that nothing was written.
+            let _ = perform(node, at, coordinator, group, effects);
+            Ok(GroupTold::Later)
         }
         GroupAsk::Heartbeat(speaker) => coordinator.heartbeat(group, &speaker, now).map(|()| GroupTold::Done),
         GroupAsk::Leave(members) => {

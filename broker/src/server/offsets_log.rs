@@ -1,8 +1,8 @@
 //! The logs of `__consumer_offsets`: read once when their owner begins, appended to with every change, and written anew
 //! when most of what they hold is no longer true.
 //!
-//! There is no cleaner: what is live is appended again, then the log's start moves behind it. A log is so at most twice its
-//! live records and [`SPARE_BYTES`] long, and reading it takes as long.
+//! There is no cleaner: what is live is appended again, then the log's start moves behind it. A log is so about twice its
+//! live records and [`SPARE_BYTES`] long, beyond what is appended before it is looked at again.
 
 use std::rc::Rc;
 
