@@ -210,16 +210,38 @@ def restarts(_full):
     kill_script("restarts.py")
 
 
-def disk_full(_full):
+def on_own_disk(script, *arguments, install=lambda: None):
+    """Runs a script that mounts a file system of its own, which not every machine lets it."""
     if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
-        raise Skipped("a small file system of its own takes root and mkfs.ext4")
+        raise Skipped("a file system of its own takes root and mkfs.ext4")
+    install()
     program = broker_program()
-    script = ROOT / "ci/clients/kills/disk_full.py"
-    done = subprocess.run([str(tools.python()), str(script), "--broker", str(program)], stdin=subprocess.DEVNULL)
+    command = [str(tools.python()), str(ROOT / "ci/clients" / script), "--broker", str(program), *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL)
     if done.returncode == CANNOT_MOUNT:
-        raise Skipped("this machine lets nothing be mounted through a loop device")
+        raise Skipped("this machine lets no such disk be mounted")
     if done.returncode != 0:
-        raise Failed(f"{script.name} ended with {done.returncode}")
+        raise Failed(f"{script} ended with {done.returncode}")
+
+
+def disk_full(_full):
+    on_own_disk("kills/disk_full.py")
+
+
+def power_loss(full):
+    for kind in ("ext4", "xfs") if full else ("ext4",):
+        on_own_disk("power/power_loss.py", "--fs", kind, "--states", "100" if full else "8", "--seconds", "10" if full else "4", install=tools.nbdkit)
+
+
+def disk_errors(full):
+    on_own_disk("power/disk_errors.py", "--sites", "40" if full else "2", install=tools.nbdkit)
+
+
+def crowd(full):
+    program = broker_program()
+    for cores in ("1", "unbound:3") if full else ("1",):
+        arguments = ["--broker", str(program), "--cores", cores, "--seconds", "60" if full else "8"]
+        sh([str(tools.python()), str(ROOT / "ci/clients/crowd/crowd.py"), *arguments])
 
 
 def kills(full):
@@ -249,6 +271,9 @@ PARTS = (
     Part("clients-glommio", clients_glommio, "kcat and confluent-kafka against three unbound shards inside glommio"),
     Part("restarts", restarts, "clean restarts and other numbers of shards keep everything"),
     Part("disk-full", disk_full, "a neighbour fills the disk: writing is refused, the rest goes on, nothing is lost"),
+    Part("power-loss", power_loss, "power lost at any block written: what was acknowledged is there, whole"),
+    Part("disk-errors", disk_errors, "a write or a flush that fails, a disk that waits: nothing acknowledged is lost"),
+    Part("crowd", crowd, "2,000 idle, slow and stopped clients under a memory limit"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
     Part("simulation", simulation, "more seeds than `cargo test` runs", quick=False),
 )

@@ -103,16 +103,29 @@ def franz_go():
     return program
 
 
-def kcat():
-    """kcat, from Debian's packages."""
-    if shutil.which("kcat") is None:
+def debian(program, *packages):
+    """A program of Debian's packages, installed if it is missing."""
+    if shutil.which(program) is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise Unavailable("`kcat` is not installed: run `apt-get install kcat` as root")
-        print("  installing kcat by apt-get", flush=True)
+            raise Unavailable(f"`{program}` is not installed: run `apt-get install {' '.join(packages)}` as root")
+        print(f"  installing {' '.join(packages)} by apt-get", flush=True)
         environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         command(["apt-get", "-qq", "update"], env=environment)
-        command(["apt-get", "-qq", "install", "-y", "--no-install-recommends", "kcat"], env=environment)
-    return shutil.which("kcat")
+        command(["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages], env=environment)
+    return shutil.which(program)
+
+
+def kcat():
+    """kcat, from Debian's packages."""
+    return debian("kcat", "kcat")
+
+
+def nbdkit():
+    """What puts a disk of our own making behind a loop device."""
+    debian("nbdkit", "nbdkit", "nbdkit-plugin-python")
+    debian("nbdfuse", "libnbd-bin")
+    debian("fusermount3", "fuse3")
+    debian("mkfs.xfs", "xfsprogs")
 
 
 def miri():

@@ -33,11 +33,15 @@ class Committer(threading.Thread):
             self.tried += 1
             try:
                 self.client.commit(offsets=[TopicPartition(*self.place, self.tried, metadata=f"m{self.tried}")], asynchronous=False)
-                self.answered, self.commits = self.tried, self.commits + 1
+                self.answer(self.tried)
             except KafkaException:
                 # Killed on the way: whether it was kept is not known.
                 pass
             time.sleep(PAUSE_SECONDS)
+
+    def answer(self, number):
+        """Takes the answer to a commit."""
+        self.answered, self.commits = number, self.commits + 1
 
     def check(self):
         """While it rests: what the broker holds is the last answer, or a later try that nobody heard of."""
