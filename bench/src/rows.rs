@@ -20,7 +20,7 @@ use crate::server_process::Server;
 /// What a bounded log keeps, all partitions together.
 const KEEP_MIB: u64 = 1024;
 /// Batches of the log that is killed: as large as go through the journal, so that it is full when the end comes.
-const KILLED_BATCH_BYTES: usize = 100 << 10;
+const KILLED_BATCH_BYTES: usize = 60 << 10;
 /// Until what was just made is at rest.
 const SETTLE: Duration = Duration::from_secs(2);
 /// What is added to see what one of it takes.

@@ -5,7 +5,9 @@ use crate::units::BLOCK_BYTES;
 /// Runs of at least this many bytes do not wait for a group: one durable write each.
 pub const SOLO_RUN_BYTES_MIN: u32 = 64 << 10;
 /// Runs of at least this many bytes are written once, into their segment, beside a frame that holds only their place.
-pub const REFERENCE_RUN_BYTES_MIN: u32 = 128 << 10;
+pub const REFERENCE_RUN_BYTES_MIN: u32 = 64 << 10;
+/// The same for the logs of controllers and coordinators, which go on while the disk has no room for such runs.
+pub const CONTROL_REFERENCE_RUN_BYTES_MIN: u32 = 128 << 10;
 /// Durable writes of one journal that may be under way at once.
 pub const FRAMES_IN_FLIGHT_MAX: usize = 4;
 /// A frame, header, directory and payload together.
@@ -22,5 +24,8 @@ pub const BATCH_BYTES_MAX: u32 = 32 << 20;
 const _: () = assert!(RING_FILE_BYTES.is_multiple_of(BLOCK_BYTES) && SEGMENT_FILE_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () =
     assert!((FRAME_BYTES_MAX as u64).is_multiple_of(BLOCK_BYTES) && (FRAME_BYTES_MAX as u64) * 2 <= RING_FILE_BYTES);
-const _: () = assert!(SOLO_RUN_BYTES_MIN <= REFERENCE_RUN_BYTES_MIN && REFERENCE_RUN_BYTES_MIN < FRAME_BYTES_MAX);
+const _: () = assert!(SOLO_RUN_BYTES_MIN <= REFERENCE_RUN_BYTES_MIN);
+const _: () = assert!(
+    REFERENCE_RUN_BYTES_MIN <= CONTROL_REFERENCE_RUN_BYTES_MIN && CONTROL_REFERENCE_RUN_BYTES_MIN < FRAME_BYTES_MAX
+);
 const _: () = assert!(BATCH_BYTES_MAX as u64 <= SEGMENT_FILE_BYTES / 2);

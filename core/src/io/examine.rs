@@ -365,6 +365,9 @@ pub(super) fn recover(dir: &DataDir, anchor: Anchor, salvaging: bool) -> Result<
     while let Some(need) = recovery.need() {
         let bytes = read(dir, anchor.journal, &need)?;
         recovery.supply(&bytes)?;
+        for forgotten in recovery.take_forgotten() {
+            tails.remove(&forgotten);
+        }
         for restored in recovery.take_restored() {
             tails
                 .entry((restored.slot, restored.file))

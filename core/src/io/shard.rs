@@ -20,7 +20,6 @@ use super::shard_effects::Performer;
 use super::tail_memory::TailMemory;
 use crate::batch::{self, BatchHeader};
 use crate::error::{Fault, Refusal};
-use crate::limits::REFERENCE_RUN_BYTES_MIN;
 use crate::partition::{LogSettings, Partition};
 use crate::store::{Appending, Placed, Store, StoreConfig};
 use crate::units::{JournalId, Now, ShardId, Stamp, TopicPartition};
@@ -380,7 +379,6 @@ impl Shard {
 
     /// Large batches: the block that holds one becomes a part of its segment's memory.
     fn place_owned(&self, placed: &Placed, mut lease: Lease) -> u32 {
-        debug_assert!(placed.length >= REFERENCE_RUN_BYTES_MIN);
         let length = placed.length as usize;
         let whole = lease.get_mut(..length).expect("the batch lies in its lease");
         let (head, rest) = whole.split_at_mut(batch::HEADER_BYTES);

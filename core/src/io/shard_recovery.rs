@@ -81,6 +81,9 @@ async fn recover(
     while let Some(need) = recovery.need() {
         let bytes = read(dir, journal, &ring_files, arena, &need).await?;
         recovery.supply(&bytes)?;
+        for (slot, file) in recovery.take_forgotten() {
+            memory.forget(slot, file);
+        }
         for restored in recovery.take_restored() {
             memory.restore(restored.slot, restored.file, restored.position, &restored.bytes);
         }

@@ -216,7 +216,7 @@ impl Partition {
     pub fn append(&mut self, now: Now, header: &BatchHeader) -> Appended {
         let header = self.assigned(now, header);
         let active = self.segments.active().expect("roll comes before append");
-        let at = active.place(header.bytes);
+        let at = active.place(&self.settings, header.bytes);
         let appended = Appended {
             base_offset: header.base_offset,
             end_offset: header.end_offset(),

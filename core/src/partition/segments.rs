@@ -5,7 +5,7 @@
 //! on a block boundary and so does whatever follows it. Never holds record bytes.
 
 use crate::batch::{BatchHeader, LENGTH_OVERHEAD_BYTES};
-use crate::limits::{REFERENCE_RUN_BYTES_MIN, SEGMENT_FILE_BYTES};
+use crate::limits::SEGMENT_FILE_BYTES;
 use crate::partition::image::SegmentImage;
 use crate::partition::index::SegmentIndex;
 use crate::partition::settings::LogSettings;
@@ -86,8 +86,8 @@ impl Segment {
     }
 
     /// Where a batch of `bytes` would go.
-    pub fn place(&self, bytes: u32) -> Placement {
-        let aligned = bytes >= REFERENCE_RUN_BYTES_MIN;
+    pub fn place(&self, settings: &LogSettings, bytes: u32) -> Placement {
+        let aligned = settings.is_reference(bytes);
         let next = self.next_position();
         let left = block_ceil(next) - next;
         let boundary = aligned || (left > 0 && left < LENGTH_OVERHEAD_BYTES as u64);
@@ -124,7 +124,7 @@ impl Segment {
     }
 
     fn must_roll(&self, now: Now, settings: &LogSettings, header: &BatchHeader, base: i64) -> bool {
-        let end = self.place(header.bytes).position + u64::from(header.bytes);
+        let end = self.place(settings, header.bytes).position + u64::from(header.bytes);
         let last_delta = base + i64::from(header.last_offset_delta) - self.base_offset;
         let full = end > settings.segment_end_bytes() || block_ceil(end) > SEGMENT_FILE_BYTES;
         self.sealed

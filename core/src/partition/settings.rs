@@ -1,7 +1,7 @@
 //! A log's settings, under Kafka's names and with Kafka's defaults; only `flush.messages` differs (1: acknowledged means
 //! flushed). Owns what the settings mean for one batch; never reads a configuration source.
 
-use crate::limits::SEGMENT_FILE_BYTES;
+use crate::limits::{CONTROL_REFERENCE_RUN_BYTES_MIN, REFERENCE_RUN_BYTES_MIN, SEGMENT_FILE_BYTES};
 
 /// `message.timestamp.type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,11 @@ impl LogSettings {
     /// Where a segment ends at the latest: `segment.bytes`, but never beyond its file.
     pub fn segment_end_bytes(&self) -> u64 {
         self.segment_bytes.min(SEGMENT_FILE_BYTES)
+    }
+
+    /// Whether a run of this size is written straight into its segment.
+    pub fn is_reference(&self, bytes: u32) -> bool {
+        bytes >= if self.control { CONTROL_REFERENCE_RUN_BYTES_MIN } else { REFERENCE_RUN_BYTES_MIN }
     }
 
     /// Whether a record's timestamp lies within the bounds (Kafka 32 if not); log append time has no bounds.

@@ -16,6 +16,7 @@ use crate::batch::{self, BatchHeader};
 use crate::checksum::crc32c;
 use crate::error::Refusal;
 use crate::journal::JournalConfig;
+use crate::limits::REFERENCE_RUN_BYTES_MIN;
 use crate::partition::walk::{Stretch, Trim, WalkEnd, trim};
 use crate::partition::{Extent, LogSettings, Planned, ReadLimit, ScanPlan};
 use crate::store::recovery::Report;
@@ -166,7 +167,7 @@ impl History {
     fn step(&mut self) -> Result<(), String> {
         let key = self.any_key();
         match self.world.random.below(100) {
-            0..70 => self.produce(key),
+            0..70 => self.produce_some(key),
             70..74 => self.delete(key),
             74..78 => self.tick(),
             78..81 => self.drop_partition(key),
@@ -180,6 +181,17 @@ impl History {
     fn any_key(&mut self) -> TopicPartition {
         let partition = self.world.random.below(PARTITIONS_COUNT) as i32;
         TopicPartition { topic: TopicId([7; 16]), partition }
+    }
+
+    /// One batch, or now and then several to any partition: what is sent in one turn goes into one frame.
+    fn produce_some(&mut self, key: TopicPartition) -> Result<(), String> {
+        self.produce(key)?;
+        let more = if self.world.random.chance(10) { 1 + self.world.random.below(6) } else { 0 };
+        for _ in 0..more {
+            let other = self.any_key();
+            self.produce(other)?;
+        }
+        Ok(())
     }
 
     fn produce(&mut self, key: TopicPartition) -> Result<(), String> {
@@ -217,28 +229,28 @@ impl History {
         if let Some((value, _)) = producer.open.iter().find(|(_, stamp)| stamp.is_none()) {
             return *value;
         }
+        let (producer_id, sequence) = (producer.id, producer.next_sequence);
         let again = self.world.random.chance(5);
         if let Some((value, _)) = producer.open.back().filter(|_| again || producer.open.len() >= PIPELINE_MAX) {
             return *value;
         }
-        let kib = 1 << 10;
-        let shape = if self.fills_ring { 85 + self.world.random.below(8) } else { self.world.random.below(100) };
-        let bytes = match shape {
-            0..70 => 80 + self.world.random.below(3 * kib),
-            70..85 => 10 * kib + self.world.random.below(50 * kib),
-            85..92 => 64 * kib + self.world.random.below(64 * kib),
-            _ => 128 * kib + self.world.random.below(100 * kib),
-        };
+        let bytes = self.any_size();
         self.next_number += 1;
         let incarnation = self.model.current(key).map_or(0, |incarnation| incarnation.epoch);
         let timestamp = self.world.now.wall_ms;
-        Value {
-            incarnation,
-            number: self.next_number,
-            bytes: bytes as u32,
-            timestamp,
-            producer_id: producer.id,
-            sequence: producer.next_sequence,
+        Value { incarnation, number: self.next_number, bytes: bytes as u32, timestamp, producer_id, sequence }
+    }
+
+    /// Runs of all kinds: small ones, those just below and above the limit from which they are written once, large ones.
+    fn any_size(&mut self) -> u64 {
+        let (kib, limit) = (1 << 10, u64::from(REFERENCE_RUN_BYTES_MIN));
+        let shape = if self.fills_ring { 80 + self.world.random.below(13) } else { self.world.random.below(100) };
+        match shape {
+            0..65 => 80 + self.world.random.below(3 * kib),
+            65..80 => 10 * kib + self.world.random.below(limit - 10 * kib),
+            80..92 => limit - 1 - self.world.random.below(limit / 4),
+            92..95 => limit + self.world.random.below(8 * kib),
+            _ => limit + self.world.random.below(160 * kib),
         }
     }
 

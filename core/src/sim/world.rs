@@ -145,9 +145,9 @@ impl World {
                 need => self.fetch(&need),
             };
             recovery.supply(&bytes).map_err(|fault| format!("the start is refused: {fault}"))?;
-            self.restore(recovery.take_restored());
+            self.restore(&mut recovery);
         }
-        self.restore(recovery.take_restored());
+        self.restore(&mut recovery);
         let (store, report) = recovery.finish();
         self.store = store;
         Ok(report)
@@ -177,8 +177,11 @@ impl World {
         bytes
     }
 
-    fn restore(&mut self, restored: Vec<Restored>) {
-        for Restored { slot, file, position, bytes } in restored {
+    fn restore(&mut self, recovery: &mut Recovery) {
+        for (slot, file) in recovery.take_forgotten() {
+            self.memory.forget(slot, file);
+        }
+        for Restored { slot, file, position, bytes } in recovery.take_restored() {
             self.memory.restore(slot, file, position, &bytes);
         }
     }

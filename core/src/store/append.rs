@@ -6,7 +6,6 @@ use super::{Store, StoreConfig};
 use crate::batch::{BatchHeader, LOG_APPEND_TIME, NO_PRODUCER};
 use crate::error::Refusal;
 use crate::journal::{Append, Change, Origin, Place, Quota};
-use crate::limits::REFERENCE_RUN_BYTES_MIN;
 use crate::partition::Verdict;
 use crate::units::{FileId, Now, Slot, Stamp, TopicPartition};
 
@@ -49,8 +48,9 @@ impl Store {
             let log_start = tenant.partition.log_start();
             return Ok(Appending::Duplicate { base_offset, append_time_ms, log_start, stamp });
         }
-        let is_reference = header.bytes >= REFERENCE_RUN_BYTES_MIN;
-        let quota = if tenant.partition.settings().control { Quota::Control } else { Quota::Records };
+        let settings = tenant.partition.settings();
+        let is_reference = settings.is_reference(header.bytes);
+        let quota = if settings.control { Quota::Control } else { Quota::Records };
         if self.disk_full && (quota == Quota::Records || is_reference) {
             return Err(Refusal::DiskFull);
         }
@@ -140,7 +140,7 @@ impl Store {
         let full = |bytes: u64| bytes >= crate::limits::SEGMENT_FILE_BYTES / 2;
         let was_full = tenant.partition.segments().active().is_some_and(|active| full(active.end_position()));
         let slot = self.slot(key).ok_or(Refusal::UnknownPartition)?;
-        let is_large = header.bytes >= REFERENCE_RUN_BYTES_MIN;
+        let is_large = tenant.partition.settings().is_reference(header.bytes);
         let expected = match is_large {
             true if was_full || self.files.may_reserve() => Expected::Runs,
             false if was_full => Expected::Much,

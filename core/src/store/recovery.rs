@@ -91,6 +91,8 @@ pub struct Recovery {
     /// Files that are too short for what the image says: damage, unless the journal drops them.
     short: Vec<(TopicPartition, FileId, String)>,
     restored: Vec<Restored>,
+    /// Files that hold nothing of these slots any more; either may come back with other bytes.
+    forgotten: Vec<(Slot, FileId)>,
     /// First blocks of an image's open stretches, in the order of their segments, until what follows them comes.
     tails: BTreeMap<Slot, VecDeque<Restored>>,
     now: Now,
@@ -129,6 +131,7 @@ impl Recovery {
             findings: Findings::default(),
             short: Vec::new(),
             restored: Vec::new(),
+            forgotten: Vec::new(),
             tails: BTreeMap::new(),
             now,
             report: Report { was_clean: anchor.clean, ..Report::default() },
@@ -189,6 +192,11 @@ impl Recovery {
             Phase::Apply(replay) => self.apply(replay, bytes),
             Phase::Done => Ok(()),
         }
+    }
+
+    /// What to forget of the bytes that were put back before, ahead of taking more of them.
+    pub fn take_forgotten(&mut self) -> Vec<(Slot, FileId)> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Bytes to put back into memory now, before the next `supply`.
@@ -588,6 +596,7 @@ impl Recovery {
     fn forget(&mut self, slot: Slot, files: &[FileId]) {
         for file in files {
             self.files.forget(slot, *file);
+            self.forgotten.push((slot, *file));
             self.restored.retain(|restored| restored.slot != slot || restored.file != *file);
             if let Some(tails) = self.tails.get_mut(&slot) {
                 tails.retain(|tail| tail.file != *file);

@@ -383,3 +383,30 @@ fn c16_a_bit_that_flips_outside_of_a_batchs_checksum_closes_its_partition_only()
         flipped_head(position).unwrap();
     }
 }
+
+#[test]
+fn a_file_that_comes_back_to_its_partition_brings_nothing_back_at_the_next_start() {
+    let mut history = begin(3, None);
+    let write = |history: &mut History, count: usize, bytes: u32| {
+        for _ in 0..count {
+            send(history, key(0), bytes);
+            settle(history);
+        }
+    };
+    write(&mut history, 1, 70 * KIB);
+    let file = first_file(&history);
+    write(&mut history, 8, 50 * KIB);
+    assert_eq!(history.world.store.partition(key(0)).unwrap().segments().count(), 2);
+    history.world.store.delete_records(history.world.now, key(0), 4).unwrap();
+    let start = history.world.store.partition(key(0)).unwrap().log_start();
+    let stamp = history.world.store.last_stamp(key(0)).unwrap();
+    history.model.current(key(0)).unwrap().starts.push((start, stamp));
+    settle(&mut history);
+    write(&mut history, 1, 80 * KIB);
+    let again = history.world.store.partition(key(0)).unwrap().segments().active().unwrap().file;
+    assert_eq!(again, file, "it was used again");
+    write(&mut history, 3, KIB);
+    assert_eq!(history.world.store.anchor().images, [None, None], "everything is replayed");
+    crash(&mut history);
+    assert_eq!(log_end(&history, key(0)), 13);
+}
