@@ -39,6 +39,9 @@ fn live_version_and_unknown_paths() {
     assert!(head.contains("content-type: application/json"), "{head}");
     let version: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    let (status, _, dashboard) = get(at, "/dashboard");
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    assert_eq!((status, &dashboard["title"]), (200, &serde_json::json!("Watershed broker")));
     assert_eq!(get(at, "/nothing").0, 404);
 }
 

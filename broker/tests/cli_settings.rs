@@ -178,6 +178,14 @@ fn quantities_and_levels_are_checked() {
 }
 
 #[test]
+fn slow_requests_are_those_over_a_second_unless_said_otherwise() {
+    assert_eq!(settings(&[])["slow_request"], pair("1000 ms", "default"));
+    assert_eq!(settings(&["--slow-request", "2 s"])["slow_request"], pair("2000 ms", "--slow-request"));
+    assert_eq!(settings(&["--set", "slow_request=none"])["slow_request"], pair("none", "--set"));
+    assert!(refused(&["settings", "--slow-request", "soon"]).contains("'soon' is not a duration"));
+}
+
+#[test]
 fn the_runtime_is_ours_unless_another_is_asked_for() {
     assert_eq!(settings(&[])["runtime"], pair("ring", "default"));
     let path = file("runtime.toml", "runtime = \"ring\"\n");

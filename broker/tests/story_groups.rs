@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_broker::groups::{
-    Answer, Commit, CommitPart, Coordinator, Effects, GroupRecord, GroupSettings, Join, Joined, Speaker, Sync, Synced,
-    Waiter,
+    Answer, Cause, Commit, CommitPart, Coordinator, Effects, Event, GroupRecord, GroupSettings, Join, Joined, Speaker,
+    Sync, Synced, Waiter,
 };
 use watershed_broker::wire::error_code::ErrorCode;
 use watershed_core::units::{Now, ShardId};
@@ -22,6 +22,7 @@ struct Rig {
     now_ms: u64,
     tokens: u64,
     answers: BTreeMap<u64, Answer>,
+    events: Vec<Event>,
     /// The log takes nothing.
     is_full: bool,
 }
@@ -38,6 +39,7 @@ impl Rig {
             now_ms: 1_000_000,
             tokens: 0,
             answers: BTreeMap::new(),
+            events: Vec::new(),
             is_full: false,
         }
     }
@@ -67,6 +69,7 @@ impl Rig {
             self.coordinator.replay(read);
             self.log.push(record);
         }
+        self.events.extend(effects.events);
         for (waiter, answer) in effects.answers {
             assert!(self.answers.insert(waiter.token, answer).is_none(), "answered twice: {waiter:?}");
         }
@@ -611,4 +614,25 @@ fn offsets_are_deleted_unless_a_member_reads_the_topic() {
         rig.perform(effects);
     }
     assert_eq!(rig.committed("t"), None, "its topic is gone");
+}
+
+#[test]
+fn an_operator_is_told_why_a_group_rebalances() {
+    let mut rig = Rig::new();
+    let (a, first) = rig.join_as_new("a");
+    rig.pass(2 * INITIAL_MS);
+    let joined = rig.joined(first).clone();
+    rig.sync(&joined, &[(&a, b"all")]);
+    rig.pass(2 * SESSION_MS);
+    let rebalancing = |generation, members, cause| {
+        let member = a.clone();
+        Event::Rebalancing { generation, members, cause, member }
+    };
+    let told = [
+        rebalancing(0, 1, Cause::Joined),
+        Event::Stable { generation: 1, members: 1 },
+        rebalancing(1, 0, Cause::SessionEnded),
+        Event::Empty { generation: 2 },
+    ];
+    assert_eq!(rig.events, told);
 }

@@ -1,8 +1,11 @@
 //! Exposition: the names, kinds and units of all metrics, and their text for Prometheus.
 //!
-//! Names are an interface: `broker/metrics.txt` lists them and a test compares. Units are base units. Series stay few:
-//! requests are labelled by API, everything else by shard; nothing is labelled by topic or client.
+//! Names are an interface: `broker/metrics.txt` lists them with kind, labels and help, and a test compares. Units are base
+//! units. Series stay few: requests are labelled by API and phase, lags by group, topic and partition (bounded where they
+//! are collected), everything else by shard; nothing is labelled by client. What shards count are plain numbers, so of
+//! prometheus-client only the encoder is used; its own counters are atomics that cores would share.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
@@ -11,7 +14,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::metrics::{ApiMetrics, LATENCY_BOUNDS_US, Latency, ShardMetrics, merged_apis};
+use crate::metrics::{ApiMetrics, LATENCY_BOUNDS_US, Latency, Phase, PoolUse, ShardMetrics, merged_apis};
 use crate::wire::apis::SERVED;
 
 /// OpenMetrics text, which Prometheus reads.
@@ -19,6 +22,8 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// Clock ticks of /proc/self/stat, fixed in Linux's interface to user space.
 const TICKS_PER_SECOND: f64 = 100.0;
 const MICROS: f64 = 1e-6;
+/// Histograms of phases show every other bound.
+const PHASE_BOUNDS_STEP: usize = 2;
 
 /// What one scrape shows.
 #[derive(Debug)]
@@ -117,7 +122,8 @@ const SHARD_SERIES: &[Series] = &[
     bytes("produced", "Bytes of record batches appended", Counter(|m| m.produced_bytes)),
     plain("produced_batches", "Record batches appended", Counter(|m| m.produced_batches)),
     plain("produced_records", "Records appended", Counter(|m| m.produced_records)),
-    bytes("fetched", "Bytes of record batches fetched", Counter(|m| m.fetched_bytes)),
+    bytes("fetched", "Bytes of fetch responses", Counter(|m| m.fetched_bytes)),
+    plain("slow_requests", "Requests over the limit of the slow log", Counter(|m| m.slow_requests)),
     plain("produces_waiting", "Produce requests waiting for durability", Gauge(|m| m.produces_waiting)),
     plain("fetches_waiting", "Fetch requests waiting for data", Gauge(|m| m.fetches_waiting)),
     plain("mesh_calls", "Calls to other shards", Counter(|m| m.mesh_calls)),
@@ -131,9 +137,16 @@ const SHARD_SERIES: &[Series] = &[
         Histogram(|m| &m.commit_latency),
     ),
     bytes("journal_used", "Bytes of the journal ring not freed by a checkpoint", Gauge(|m| m.journal_used_bytes)),
+    bytes("journal_ring", "Bytes of the journal ring", Gauge(|m| m.journal_ring_bytes)),
+    plain("journal_frames_in_flight", "Journal frames being written", Gauge(|m| m.journal_frames_in_flight)),
     bytes("segment_written", "Bytes written to segments", Counter(|m| m.segment_written_bytes)),
     bytes("segment_read", "Bytes read from segments", Counter(|m| m.segment_read_bytes)),
     plain("segment_flushes", "Flushes of segments", Counter(|m| m.segment_flushes)),
+    seconds("segment_write_duration", "Time of a segment's write", Histogram(|m| &m.segment_write_latency)),
+    seconds("segment_flush_duration", "Time of a segment's flush", Histogram(|m| &m.segment_flush_latency)),
+    seconds("segment_read_duration", "Time of a segment's read", Histogram(|m| &m.segment_read_latency)),
+    bytes("disk_free", "Bytes that the file system has left", Gauge(|m| m.disk_free_bytes)),
+    plain("disk_full", "1 while new records are refused for want of space", Gauge(|m| m.disk_full)),
     plain("checkpoints", "Checkpoints written", Counter(|m| m.checkpoints)),
     bytes("checkpoint_written", "Bytes written to checkpoint images", Counter(|m| m.checkpoint_bytes)),
     bytes("pool_written", "Bytes written ahead into pooled segment files", Counter(|m| m.pool_written_bytes)),
@@ -171,9 +184,15 @@ impl Read {
     }
 }
 
-fn encode_latency(latency: &Latency, mut out: MetricEncoder<'_>) -> fmt::Result {
-    let bounds = LATENCY_BOUNDS_US.iter().map(|&bound| bound as f64 * MICROS).chain([f64::MAX]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(latency.buckets).collect();
+fn encode_latency(latency: &Latency, out: MetricEncoder<'_>) -> fmt::Result {
+    encode_buckets(latency, 1, out)
+}
+
+/// Shows every bound whose number divides by `step`, counted from 1.
+fn encode_buckets(latency: &Latency, step: usize, mut out: MetricEncoder<'_>) -> fmt::Result {
+    let bounds: Vec<f64> = LATENCY_BOUNDS_US.iter().map(|&bound| bound as f64 * MICROS).chain([f64::MAX]).collect();
+    let merged = |(bounds, counts): (&[f64], &[u64])| Some((*bounds.last()?, counts.iter().sum()));
+    let buckets: Vec<(f64, u64)> = bounds.chunks(step).zip(latency.buckets.chunks(step)).filter_map(merged).collect();
     let sum = latency.sum_us as f64 * MICROS;
     out.encode_histogram::<NoLabelSet>(sum, latency.count(), &buckets, None)
 }
@@ -188,6 +207,9 @@ impl Collector for Snapshot {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_process(&mut out)?;
         self.encode_apis(&mut out)?;
+        self.encode_phases(&mut out)?;
+        self.encode_groups(&mut out)?;
+        self.encode_pools(&mut out)?;
         for series in SHARD_SERIES {
             let unit = series.unit.as_ref();
             let mut family = out.encode_descriptor(series.name, series.help, unit, series.read.kind())?;
@@ -239,25 +261,124 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    fn encode_phases(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = ("request_phase_duration", "Time that requests spent in a phase");
+        let mut family = out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (key, api) in merged_apis(&self.shards) {
+            for (phase, latency) in Phase::ALL.iter().zip(&api.phases) {
+                let labels = [("api", api_name(key)), ("phase", phase.name().to_owned())];
+                encode_buckets(latency, PHASE_BOUNDS_STEP, family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_groups(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gauge = MetricType::Gauge;
+        let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+        for (state, count) in self.shards.iter().flat_map(|shard| &shard.groups) {
+            *states.entry(state).or_default() += count;
+        }
+        let mut groups = out.encode_descriptor("groups", "Consumer groups", None, gauge)?;
+        for (state, count) in states {
+            groups.encode_family(&[("state", state)])?.encode_gauge(&count)?;
+        }
+        let (name, help) = ("group_lag_records", "Records between a group's committed offset and the high watermark");
+        let mut lags = out.encode_descriptor(name, help, None, gauge)?;
+        for lag in self.shards.iter().flat_map(|shard| &shard.lags) {
+            let partition = lag.partition.to_string();
+            let labels = [("group", &*lag.group), ("topic", &*lag.topic), ("partition", partition.as_str())];
+            lags.encode_family(&labels)?.encode_gauge(&lag.records)?;
+        }
+        let left_out: u64 = self.shards.iter().map(|shard| shard.lags_left_out).sum();
+        let help = "Committed partitions whose lag this scrape does not show, for their number or a late shard";
+        out.encode_descriptor("group_lags_left_out", help, None, gauge)?.encode_gauge(&left_out)
+    }
+
+    fn encode_pools(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut encode = |name, help, read: fn(&PoolUse) -> u64| -> fmt::Result {
+            let mut family = out.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
+            for shard in &self.shards {
+                for pool in &shard.pools {
+                    let labels = [("shard", shard.shard.to_string()), ("pool", pool.pool.to_owned())];
+                    family.encode_family(&labels)?.encode_gauge(&read(pool))?;
+                }
+            }
+            Ok(())
+        };
+        encode("memory_pool_used", "Bytes that a pool of memory holds", |pool| pool.used_bytes)?;
+        encode("memory_pool_limit", "Bytes that a pool of memory may hold", |pool| pool.limit_bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::GroupLag;
 
-    /// The `# TYPE` lines of a scrape, without the comment sign.
-    fn names(text: &str) -> Vec<&str> {
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect()
+    const HEAD: &str = "\
+# Every metric of /metrics in the order of the text: name, kind, labels, help. A name here is an interface.
+# Written by REGENERATE=1 cargo test -p watershed-broker --lib exposition
+";
+
+    /// One shard with something of everything.
+    fn full() -> ShardMetrics {
+        let mut metrics = ShardMetrics::default();
+        metrics.answered(0, 1_000, false).observe_us(Phase::Wait, 900);
+        metrics.pools.push(PoolUse { pool: "tail", used_bytes: 1, limit_bytes: 2 });
+        metrics.groups.insert("Stable", 1);
+        let (group, topic) = ("g".into(), "t".into());
+        metrics.lags.push(GroupLag { group, topic, partition: 3, records: 7 });
+        metrics
+    }
+
+    /// The names of the labels of a family's first sample.
+    fn labels(text: &str, name: &str) -> String {
+        let of_family = |line: &&str| line.starts_with(name) && line.contains('{');
+        let Some(line) = text.lines().filter(|line| !line.starts_with('#')).find(of_family) else {
+            return "{}".to_owned();
+        };
+        let inner = line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).unwrap().0;
+        let names = inner.split(',').map(|label| label.split_once('=').unwrap().0).filter(|name| *name != "le");
+        format!("{{{}}}", names.collect::<Vec<_>>().join(","))
+    }
+
+    /// What metrics.txt says of a scrape.
+    fn listing(text: &str) -> String {
+        let mut out = HEAD.to_owned();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let help = text.lines().find_map(|line| line.strip_prefix(&format!("# HELP {name} "))).unwrap();
+            out.push_str(&format!("{name} {kind} {} {}\n", labels(text, name), help.trim_end_matches('.')));
+        }
+        out
     }
 
     #[test]
     fn names_are_those_that_are_written_down() {
-        let text = render(Snapshot::new(vec![ShardMetrics::default()], 0, true)).unwrap();
-        let written = include_str!("../../metrics.txt");
-        let written: Vec<&str> = written.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(
-            names(&text),
-            written,
-            "metric names are an interface: change metrics.txt and the changelog with them"
-        );
+        let found = listing(&render(Snapshot::new(vec![full()], 0, true)).unwrap());
+        if std::env::var_os("REGENERATE").is_some() {
+            fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/metrics.txt"), &found).unwrap();
+        }
+        let written = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/metrics.txt")).unwrap();
+        assert_eq!(found, written, "metric names are an interface: regenerate metrics.txt and write the changelog");
+    }
+
+    #[test]
+    fn phases_pools_and_lags_carry_their_labels() {
+        let text = render(Snapshot::new(vec![full()], 0, true)).unwrap();
+        for line in [
+            "watershed_request_phase_duration_seconds_bucket{le=\"0.0005\",api=\"Produce\",phase=\"wait\"} 0",
+            "watershed_request_phase_duration_seconds_bucket{le=\"0.0025\",api=\"Produce\",phase=\"wait\"} 1",
+            "watershed_request_phase_duration_seconds_bucket{le=\"+Inf\",api=\"Produce\",phase=\"wait\"} 1",
+            "watershed_request_phase_duration_seconds_count{api=\"Produce\",phase=\"send\"} 0",
+            "watershed_group_lag_records{group=\"g\",topic=\"t\",partition=\"3\"} 7",
+            "watershed_groups{state=\"Stable\"} 1",
+            "watershed_memory_pool_limit_bytes{shard=\"0\",pool=\"tail\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Admin HTTP: `/live`, `/ready`, `/metrics` and `/version` on one ordinary thread with tokio, and the process's signals.
+//! Admin HTTP: `/live`, `/ready`, `/metrics`, `/dashboard` and `/version` on one ordinary thread with tokio, and the process's signals.
 //!
 //! It talks to the shards by messages only and never waits longer than [`SCRAPE_WAIT`] for one of them. It changes
 //! nothing but the [`Shutdown`] that a signal asks for. A failure of this thread never stops the log.

@@ -56,6 +56,7 @@ fn routes(state: AdminState) -> Router {
         .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/dashboard", get(dashboard))
         .route("/version", get(version))
         .with_state(state)
 }
@@ -88,6 +89,11 @@ async fn metrics(State(state): State<AdminState>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
+}
+
+/// For Grafana, over the names of `/metrics`.
+async fn dashboard() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("../../grafana.json")).into_response()
 }
 
 fn as_json(value: serde_json::Value) -> Response {

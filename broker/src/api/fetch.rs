@@ -99,8 +99,9 @@ async fn fetch(connection: &Rc<Connection>, envelope: &Envelope, asked: Asked) -
         Err(error) => return refused(envelope, error),
     };
     let parts: Vec<Part> = context.wanted.iter().map(|wanted| part(node, wanted)).collect();
-    let fetched = fetching::fetch(connection, asked.reader, asked.limits, parts).await;
-    let response = answer(node, envelope, asked.reader, &context, fetched);
+    let found = fetching::fetch(connection, asked.reader, asked.limits, parts).await;
+    let mut response = answer(node, envelope, asked.reader, &context, found.parts);
+    response.parked_us = found.parked_us;
     node.count(|metrics| metrics.fetched_bytes += response.bytes());
     response
 }
@@ -228,5 +229,5 @@ fn assemble(envelope: &Envelope, body: &FetchResponse<'_>, mut records: Vec<Vec<
             wire::Part::Records(at) => pieces.extend(records.get_mut(at).map(std::mem::take).unwrap_or_default()),
         }
     }
-    Response { pieces, failed }
+    Response { pieces, failed, parked_us: 0 }
 }

@@ -254,6 +254,7 @@ fn answer(envelope: &Envelope, acks: i16, parts: &[Part]) -> Option<Answer> {
     Some(Answer::Send(Response {
         pieces: vec![response.frame(envelope.version, envelope.correlation_id).into()],
         failed: error.is_some(),
+        parked_us: 0,
     }))
 }
 

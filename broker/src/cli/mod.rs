@@ -69,7 +69,7 @@ struct SettingsArgs {
     /// What clients are told to connect to [default: the listen address]
     #[arg(long, global = true, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Admin HTTP: /live /ready /metrics /version [default: 127.0.0.1:9644]
+    /// Admin HTTP: /live /ready /metrics /dashboard /version [default: 127.0.0.1:9644]
     #[arg(long, global = true, value_name = "HOST:PORT|none")]
     admin: Option<String>,
     /// One shard per core: a number, a list (0,1 or 0-3) or unbound:N [default: all allowed]
@@ -93,6 +93,9 @@ struct SettingsArgs {
     /// off, error, warn, info, debug or trace; more after commas: info,watershed_core=debug [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Requests that took this long are logged with their phases, like 250ms; none: no such log [default: 1 s]
+    #[arg(long, global = true, value_name = "DURATION|none")]
+    slow_request: Option<String>,
     /// A file of settings: TOML, or Kafka's server.properties
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -115,6 +118,7 @@ impl SettingsArgs {
             (Key::Insecure, self.insecure.then(|| "true".to_owned())),
             (Key::LogFormat, self.log_format),
             (Key::LogLevel, self.log_level),
+            (Key::SlowRequest, self.slow_request),
         ];
         let given = flags.into_iter().filter_map(|(key, value)| Some((key, value?)));
         Asked { config: self.config, set: self.set, flags: given.collect() }

@@ -301,6 +301,17 @@ impl Coordinator {
         })
     }
 
+    /// The first group after this one with its state and everything that it has committed: who looks at all of them goes
+    /// from group to group.
+    pub fn next_group(
+        &self,
+        after: Option<&str>,
+    ) -> Option<(&str, &'static str, impl Iterator<Item = (&str, i32, &OffsetCommitValue)>)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (id, group) = self.groups.range::<str, _>((start, Bound::Unbounded)).next()?;
+        Some((id, group.state.name(), group.offsets.iter()))
+    }
+
     /// When to call [`Coordinator::tick`] next, on the monotonic clock.
     pub fn next_deadline_ms(&self) -> Option<u64> {
         self.clock.first().map(|(at_ms, _)| *at_ms)
@@ -356,10 +367,12 @@ impl Coordinator {
             refusal => (waiter, refusal),
         };
         let mut answers: Vec<_> = effects.answers.into_iter().map(refused).collect();
+        let mut events = Vec::new();
         if let Ok(((), more)) = self.turn(id, now, Group::begin_anew) {
             answers.extend(more.answers);
+            events = more.events;
         }
-        Effects { answers, ..Effects::default() }
+        Effects { answers, events, ..Effects::default() }
     }
 
     fn known(&mut self, id: &str) -> Result<&mut Group, ErrorCode> {

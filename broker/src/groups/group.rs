@@ -6,7 +6,7 @@ use super::member::Member;
 use super::offsets::Offsets;
 use super::rebalance::Rebalance;
 use super::record::{GroupMetadataValue, GroupRecord};
-use super::{Effects, Joined, Speaker, Synced, Turn, subscription};
+use super::{Cause, Effects, Joined, Speaker, Synced, Turn, subscription};
 use crate::wire::error_code::ErrorCode;
 
 /// Where a group is, in Kafka's words. A group that is dead is one that does not exist.
@@ -155,7 +155,7 @@ impl Group {
         let over: Vec<String> = self.members.values().filter(is_over).map(|member| member.id.clone()).collect();
         for id in over {
             // One that leaves may have started a rebalance in which the next is waited for once more: it still is silent.
-            self.remove(&id, turn);
+            self.remove(&id, Cause::SessionEnded, turn);
         }
         if self.sync_end_ms.is_some_and(|end_ms| end_ms <= now_ms) {
             self.expel_unsynced(turn);
@@ -222,12 +222,12 @@ impl Group {
             return Ok(());
         }
         self.check(&id, instance)?;
-        self.remove(&id, turn);
+        self.remove(&id, Cause::Left, turn);
         Ok(())
     }
 
     /// Removes a member and asks the others to join again.
-    pub(super) fn remove(&mut self, member_id: &str, turn: &mut Turn<'_>) {
+    pub(super) fn remove(&mut self, member_id: &str, cause: Cause, turn: &mut Turn<'_>) {
         let Some(member) = self.members.remove(member_id) else {
             return;
         };
@@ -235,7 +235,7 @@ impl Group {
         match self.state {
             State::Empty => {}
             State::PreparingRebalance => self.try_complete(turn),
-            State::CompletingRebalance | State::Stable => self.prepare(turn),
+            State::CompletingRebalance | State::Stable => self.prepare(cause, member_id, turn),
         }
     }
 

@@ -152,11 +152,53 @@ pub enum Answer {
     Synced(Synced),
 }
 
+/// What makes a group rebalance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A member joined, or a static one started again.
+    Joined,
+    /// A member joined again with other wishes, or its leader asked for it.
+    JoinedAgain,
+    Left,
+    SessionEnded,
+    /// A member of the new generation never asked for its assignment.
+    NotSynced,
+    /// The group's record could not be written.
+    NotWritten,
+}
+
+impl Cause {
+    /// In words, for the log.
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::Joined => "a member joined",
+            Cause::JoinedAgain => "a member joined again with other subscriptions, or to have partitions assigned anew",
+            Cause::Left => "a member left",
+            Cause::SessionEnded => "a member was not heard of within its session timeout",
+            Cause::NotSynced => "a member did not ask for its assignment in time",
+            Cause::NotWritten => "the group's state could not be written",
+        }
+    }
+}
+
+/// What an operator is told of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The members of this generation are asked to join again.
+    Rebalancing { generation: i32, members: usize, cause: Cause, member: String },
+    /// The leader has assigned this generation's partitions.
+    Stable { generation: i32, members: usize },
+    /// The last member is gone.
+    Empty { generation: i32 },
+}
+
 /// What a call leads to. The records belong to one group and are one batch; answers wait until they are durable.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     pub records: Vec<GroupRecord>,
     pub answers: Vec<(Waiter, Answer)>,
+    /// For the log of the process.
+    pub events: Vec<Event>,
 }
 
 impl Effects {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::group::{Group, State};
 use super::member::Member;
-use super::{Join, Joined, Sync, Synced, Turn, Waiter};
+use super::{Cause, Event, Join, Joined, Sync, Synced, Turn, Waiter};
 use crate::wire::error_code::ErrorCode;
 
 /// A rebalance that waits for members.
@@ -104,11 +104,11 @@ impl Group {
         }
         let mut member = Member::new(id.clone(), join, turn.now_ms());
         member.joining = Some(waiter);
-        self.members.insert(id, member);
+        self.members.insert(id.clone(), member);
         if let Some(first) = self.rebalance.as_mut().and_then(|rebalance| rebalance.first.as_mut()) {
             first.is_joined = true;
         }
-        self.prepare_or_complete(turn);
+        self.prepare_or_complete(Cause::Joined, &id, turn);
     }
 
     /// A member of this instance id has started again: it takes the place of the one before, which is fenced. While the
@@ -142,7 +142,7 @@ impl Group {
             return;
         }
         self.wait(&id, waiter);
-        self.prepare_or_complete(turn);
+        self.prepare_or_complete(Cause::Joined, &id, turn);
     }
 
     /// A member joins that is one already.
@@ -166,9 +166,9 @@ impl Group {
         }
         self.members.get_mut(&id).ok_or(ErrorCode::UnknownMemberId)?.update(join);
         if let Some(before) = self.wait(&id, waiter) {
-            turn.effects.joined(before, Joined::refused(ErrorCode::RebalanceInProgress, id));
+            turn.effects.joined(before, Joined::refused(ErrorCode::RebalanceInProgress, id.clone()));
         }
-        self.prepare_or_complete(turn);
+        self.prepare_or_complete(Cause::JoinedAgain, &id, turn);
         Ok(())
     }
 
@@ -193,15 +193,17 @@ impl Group {
         }
     }
 
-    fn prepare_or_complete(&mut self, turn: &mut Turn<'_>) {
+    fn prepare_or_complete(&mut self, cause: Cause, member: &str, turn: &mut Turn<'_>) {
         match self.state {
             State::PreparingRebalance => self.try_complete(turn),
-            _ => self.prepare(turn),
+            _ => self.prepare(cause, member, turn),
         }
     }
 
-    /// Asks every member to join again.
-    pub(super) fn prepare(&mut self, turn: &mut Turn<'_>) {
+    /// Asks every member to join again, because of this one.
+    pub(super) fn prepare(&mut self, cause: Cause, member: &str, turn: &mut Turn<'_>) {
+        let (generation, members, member) = (self.generation, self.members.len(), member.to_owned());
+        turn.effects.events.push(Event::Rebalancing { generation, members, cause, member });
         if self.state == State::CompletingRebalance {
             self.refuse_syncs(ErrorCode::RebalanceInProgress, turn);
         }
@@ -277,6 +279,7 @@ impl Group {
         self.protocol = None;
         self.leader = None;
         self.enter(State::Empty, turn);
+        turn.effects.events.push(Event::Empty { generation: self.generation });
         self.store(turn.effects);
     }
 
@@ -362,6 +365,7 @@ impl Group {
             member.assignment = given.remove(&member.id).unwrap_or_default();
         }
         self.enter(State::Stable, turn);
+        turn.effects.events.push(Event::Stable { generation: self.generation, members: self.members.len() });
         self.store(turn.effects);
     }
 
@@ -398,13 +402,14 @@ impl Group {
     pub(super) fn expel_unsynced(&mut self, turn: &mut Turn<'_>) {
         self.sync_end_ms = None;
         let late = std::mem::take(&mut self.unsynced);
+        let last = late.last().cloned().unwrap_or_default();
         for id in late {
             if let Some(member) = self.members.remove(&id) {
                 self.forget(&member, ErrorCode::UnknownMemberId, turn);
             }
         }
         if matches!(self.state, State::CompletingRebalance | State::Stable) {
-            self.prepare(turn);
+            self.prepare(Cause::NotSynced, &last, turn);
         }
     }
 
@@ -415,7 +420,7 @@ impl Group {
             member.assignment.clear();
         }
         if matches!(self.state, State::CompletingRebalance | State::Stable) {
-            self.prepare(turn);
+            self.prepare(Cause::NotWritten, "", turn);
         }
     }
 }

@@ -22,6 +22,7 @@ use super::dispatch;
 use super::envelope::Envelope;
 use super::frame::{Frame, Inflow};
 use super::node::Node;
+use super::phases::Timeline;
 use super::response::Response;
 
 /// Replies that one connection may be owed.
@@ -32,7 +33,7 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) node: Rc<Node>,
     pub(crate) stream: Stream,
-    replies: RefCell<Pipeline<Answer>>,
+    replies: RefCell<Pipeline<Owed>>,
     /// Requests that run: produces, and others.
     running: Cell<(usize, usize)>,
     /// The client is gone or was turned away: replies have no one to go to.
@@ -54,6 +55,21 @@ pub(crate) enum Answer {
     Send(Response),
     /// Nothing may be said: the connection ends, which is how a produce without acks learns of its failure.
     Close(String),
+}
+
+/// An answer on its way, and where its time went if it had a handler.
+struct Owed {
+    answer: Answer,
+    timeline: Option<Timeline>,
+}
+
+/// All that one send takes along.
+#[derive(Default)]
+struct Gathered {
+    pieces: Vec<Piece>,
+    timelines: Vec<Timeline>,
+    /// Why the connection ends behind it.
+    closes: Option<String>,
 }
 
 /// Why a connection ends.
@@ -120,7 +136,7 @@ async fn next(connection: &Rc<Connection>, inflow: &mut Inflow) -> Result<(), En
         dispatch::Opened::Answered(response) => {
             connection.until(|| connection.running.get() == (0, 0)).await?;
             let ticket = connection.begin();
-            connection.finish(ticket, Some(Answer::Send(response)));
+            connection.finish(ticket, Some(Owed { answer: Answer::Send(response), timeline: None }));
             Ok(())
         }
     }
@@ -134,23 +150,26 @@ async fn start(connection: &Rc<Connection>, envelope: Envelope, frame: Frame<'_>
         (produces, others) => produces + others == 0,
     };
     connection.until(has_turn).await?;
-    let work = dispatch::start(connection, &envelope, frame).await?;
+    let mut timeline = Timeline::begin(envelope, connection.node.now_us());
+    let work = dispatch::start(connection, timeline.envelope(), frame).await?;
+    timeline.enqueued(connection.node.now_us());
     let ticket = connection.begin();
     let connection = Rc::clone(connection);
     connection.run(is_produce, 1);
     spawn(async move {
         let answer = work.await;
-        connection.count(&envelope, answer.as_ref());
+        timeline.answered(&connection.node, answer.as_ref());
         connection.run(is_produce, -1);
-        connection.finish(ticket, answer);
+        connection.finish(ticket, answer.map(|answer| Owed { answer, timeline: Some(timeline) }));
     });
     Ok(())
 }
 
 async fn write(connection: Rc<Connection>) {
     while let Some(first) = connection.next_answer().await {
-        let (pieces, closes) = connection.gather(first);
+        let Gathered { pieces, timelines, closes } = connection.gather(first);
         let sent = connection.send(pieces).await;
+        connection.sent(&timelines);
         match (sent, closes) {
             (Ok(()), None) => connection.changed.ring(),
             (Ok(()), Some(why)) => connection.turn_away(&why),
@@ -228,8 +247,8 @@ impl Connection {
         ticket.expect("the reader waits while too many replies are owed")
     }
 
-    fn finish(&self, ticket: Ticket, answer: Option<Answer>) {
-        self.replies.borrow_mut().finish(ticket, answer);
+    fn finish(&self, ticket: Ticket, owed: Option<Owed>) {
+        self.replies.borrow_mut().finish(ticket, owed);
         self.changed.ring();
     }
 
@@ -243,7 +262,7 @@ impl Connection {
     }
 
     /// The next reply in order; `None` when no more will come or no one waits for it.
-    async fn next_answer(&self) -> Option<Answer> {
+    async fn next_answer(&self) -> Option<Owed> {
         loop {
             let count = self.changed.count();
             if self.is_gone() {
@@ -260,18 +279,32 @@ impl Connection {
         }
     }
 
-    /// All answers whose turn has come, for one send, and why the connection ends behind them.
-    fn gather(&self, first: Answer) -> (Vec<Piece>, Option<String>) {
-        let mut pieces = Vec::new();
+    /// All answers whose turn has come, for one send.
+    fn gather(&self, first: Owed) -> Gathered {
+        let mut gathered = Gathered::default();
         let mut next = Some(first);
-        while let Some(answer) = next {
+        while let Some(Owed { answer, timeline }) = next {
+            gathered.timelines.extend(timeline);
             match answer {
-                Answer::Send(response) => pieces.extend(response.pieces),
-                Answer::Close(why) => return (pieces, Some(why)),
+                Answer::Send(response) => gathered.pieces.extend(response.pieces),
+                Answer::Close(why) => {
+                    gathered.closes = Some(why);
+                    return gathered;
+                }
             }
             next = self.replies.borrow_mut().next_ready();
         }
-        (pieces, None)
+        gathered
+    }
+
+    /// The socket has taken these answers.
+    fn sent(&self, timelines: &[Timeline]) {
+        for timeline in timelines {
+            if let Some(slow) = timeline.sent(&self.node) {
+                let (client, software) = (self.stream.peer(), self.software.borrow());
+                slow.log(&client, software.as_deref());
+            }
+        }
     }
 
     async fn send(&self, pieces: Vec<Piece>) -> Result<(), Fault> {
@@ -280,15 +313,5 @@ impl Connection {
         self.active_us.set(self.node.now_us());
         self.node.count(|metrics| metrics.sent_bytes += bytes as u64);
         sent
-    }
-
-    fn count(&self, envelope: &Envelope, answer: Option<&Answer>) {
-        let failed = match answer {
-            None => false,
-            Some(Answer::Send(response)) => response.failed,
-            Some(Answer::Close(_)) => true,
-        };
-        let took_us = self.node.now_us().saturating_sub(envelope.received_us);
-        self.node.count(|metrics| metrics.answered(envelope.api.key(), took_us, failed));
     }
 }

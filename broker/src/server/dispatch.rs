@@ -37,6 +37,7 @@ pub(crate) fn open(connection: &Connection, frame: &[u8]) -> Result<Opened, End>
             Ok(Opened::Answered(Response {
                 pieces: vec![api::api_versions::unsupported_version(correlation_id).into()],
                 failed: true,
+                parked_us: 0,
             }))
         }
         Err(error) => Err(End::Refused(error.to_string())),

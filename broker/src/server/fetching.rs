@@ -39,24 +39,27 @@ pub(crate) struct Fetched {
     pub(crate) records: Vec<Piece>,
 }
 
+/// The results in the order of the parts, and how long more was waited for.
+pub(crate) struct Found {
+    pub(crate) parts: Vec<Result<Fetched, ErrorCode>>,
+    pub(crate) parked_us: u64,
+}
+
 type Planned = Vec<Result<Seen, ErrorCode>>;
 
-/// Fetches; the results are in the order of the parts.
-pub(crate) async fn fetch(
-    connection: &Rc<Connection>,
-    reader: Reader,
-    limits: Limits,
-    parts: Vec<Part>,
-) -> Vec<Result<Fetched, ErrorCode>> {
+/// Fetches.
+pub(crate) async fn fetch(connection: &Rc<Connection>, reader: Reader, limits: Limits, parts: Vec<Part>) -> Found {
     let node = &connection.node;
     let mut planned = plan(node, reader, &parts).await;
+    let planned_us = node.now_us();
     if !is_enough(&planned, &limits) && !limits.wait.is_zero() {
         planned = wait(connection, reader, &limits, &parts, planned).await;
     }
+    let parked_us = node.now_us() - planned_us;
     let shares = share_out(&parts, &planned, limits.bytes_max);
     let mut fetched = read(node, reader, shares, planned).await;
     trim(&mut fetched, &limits);
-    fetched
+    Found { parts: fetched, parked_us }
 }
 
 /// Groups the asks by owner; each keeps its place in the request.

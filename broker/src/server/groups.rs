@@ -13,8 +13,8 @@ use watershed_core::units::{Now, TopicId, TopicPartition};
 
 use crate::configs::BrokerProperties;
 use crate::groups::{
-    Answer, Commit, Coordinator, Described, Effects, GroupSettings, Join, Listed, OffsetCommitValue, Speaker, Sync,
-    Waiter,
+    Answer, Commit, Coordinator, Described, Effects, Event, GroupSettings, Join, Listed, OffsetCommitValue, Speaker,
+    Sync, Waiter,
 };
 use crate::wire::error_code::ErrorCode;
 
@@ -230,6 +230,23 @@ pub(super) fn list(node: &Node) -> Result<Vec<Listed>, ErrorCode> {
     Ok(listed)
 }
 
+/// A group at a glance.
+pub(super) struct Glance {
+    pub(super) group: String,
+    pub(super) state: &'static str,
+    /// Topic, partition and committed offset.
+    pub(super) committed: Vec<(String, i32, i64)>,
+}
+
+/// The first group of a coordinator after this one.
+pub(super) fn next_group(node: &Node, at: TopicPartition, after: Option<&str>) -> Option<Glance> {
+    let places = node.groups.by_partition.borrow();
+    let place = places.get(&at).filter(|place| place.state.check().is_ok())?;
+    let (group, state, committed) = place.coordinator.next_group(after)?;
+    let committed = committed.map(|(topic, partition, value)| (topic.to_owned(), partition, value.offset)).collect();
+    Some(Glance { group: group.to_owned(), state, committed })
+}
+
 /// Appends what was decided and sends the answers on their way, behind it. An error: nothing was written, and those who
 /// wait are told so.
 fn perform(
@@ -237,25 +254,42 @@ fn perform(
     at: TopicPartition,
     coordinator: &mut Coordinator,
     group: &str,
-    effects: Effects,
+    mut effects: Effects,
 ) -> Result<(), ErrorCode> {
     let written = match effects.records.is_empty() {
         true => Ok(()),
         false => offsets_log::append(node, at, &effects.records).map(|_| node.groups.is_longer.set(true)),
     };
-    let answers = match written {
+    let done = match written {
         Ok(()) => {
-            effects.records.into_iter().for_each(|record| coordinator.replay(record));
-            effects.answers
+            let records = std::mem::take(&mut effects.records);
+            records.into_iter().for_each(|record| coordinator.replay(record));
+            effects
         }
         Err(error) => {
             tracing::warn!(group, error = error.name(), "a change of a group was not written");
-            coordinator.append_failed(group, effects, error, node.shard.now()).answers
+            coordinator.append_failed(group, effects, error, node.shard.now())
         }
     };
     node.groups.wake_for(coordinator.next_deadline_ms());
-    tell(node, at, answers);
+    log(group, &done.events);
+    tell(node, at, done.answers);
     written
+}
+
+/// Tells the operator.
+fn log(group: &str, events: &[Event]) {
+    for event in events {
+        match event {
+            Event::Rebalancing { generation, members, cause, member } => {
+                tracing::info!(group, generation, members, member, why = cause.words(), "a group rebalances");
+            }
+            Event::Stable { generation, members } => {
+                tracing::info!(group, generation, members, "a group is stable");
+            }
+            Event::Empty { generation } => tracing::info!(group, generation, "a group has no members left"),
+        }
+    }
 }
 
 /// Tells those who wait, once what they are told is durable.
@@ -327,7 +361,7 @@ pub(super) async fn keep_short(node: Rc<Node>) {
 }
 
 impl Groups {
-    fn places(&self) -> Vec<TopicPartition> {
+    pub(super) fn places(&self) -> Vec<TopicPartition> {
         self.by_partition.borrow().keys().copied().collect()
     }
 

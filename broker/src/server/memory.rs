@@ -46,6 +46,10 @@ impl Memory {
         self.budget.borrow().limit_bytes(pool)
     }
 
+    pub(crate) fn used_bytes(&self, pool: Pool) -> u64 {
+        self.budget.borrow().used_bytes(pool)
+    }
+
     /// Waits for its turn and for `bytes`; `None` if the pool never has that many.
     pub(crate) async fn reserve(self: &Rc<Self>, pool: Pool, bytes: u64) -> Option<Credit> {
         let turn = self.line_up();

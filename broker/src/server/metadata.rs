@@ -19,6 +19,7 @@ use crate::wire::error_code::ErrorCode;
 use super::apply::Commit;
 use super::bell::{Bell, Promise};
 use super::calls::{self, Call};
+use super::news::{self, News};
 use super::node::Node;
 use super::{metadata_log, random};
 
@@ -109,6 +110,7 @@ async fn commit(node: &Rc<Node>, host: &Host, records: Vec<MetadataRecord>) {
     node.shard.durable(stamp).await;
     let owners = place(host, &records);
     let removed = removed(host, &records);
+    let news = news::of(&node.catalog.borrow(), &records);
     let commit = Arc::new(Commit { records, owners });
     let mut applied = Vec::new();
     for shard in node.peers.all() {
@@ -117,6 +119,7 @@ async fn commit(node: &Rc<Node>, host: &Host, records: Vec<MetadataRecord>) {
     for applied in applied {
         applied.await;
     }
+    news.iter().for_each(News::log);
     removed.into_iter().for_each(|at| {
         host.owners.borrow_mut().remove(at);
     });

@@ -28,6 +28,7 @@ use super::groups::Groups;
 use super::memory::Memory;
 use super::metadata::Host;
 use super::peers::{Peers, Pending};
+use super::phases::SlowLog;
 
 /// Who we are, as clients are told.
 #[derive(Clone, Debug)]
@@ -54,6 +55,7 @@ pub(crate) struct Node {
     pub(crate) shard: Shard,
     pub(crate) peers: Peers,
     pub(crate) memory: Rc<Memory>,
+    pub(crate) memory_limits: MemoryLimits,
     /// The largest request that is received.
     pub(crate) request_bytes_max: usize,
     /// `connections.max.idle.ms`; `None`: for ever.
@@ -73,6 +75,7 @@ pub(crate) struct Node {
     /// Rings when a block of producer ids has come or was refused.
     pub(crate) granted: Bell,
     pub(crate) metrics: RefCell<ShardMetrics>,
+    pub(crate) slow_log: SlowLog,
     pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     /// Fetches of this shard's connections that wait, by the token that owners ring.
     pub(crate) waiting: RefCell<BTreeMap<u64, Rc<Bell>>>,
@@ -101,6 +104,18 @@ pub(crate) struct Parts {
     pub(crate) fetch_bytes_max: i32,
     /// `max.incremental.fetch.session.cache.slots`, of the whole broker.
     pub(crate) session_slots: usize,
+    /// Requests that took this long are logged.
+    pub(crate) slow_request_us: Option<u64>,
+    pub(crate) memory_limits: MemoryLimits,
+}
+
+/// What a shard's pools of memory may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryLimits {
+    /// Tails that are kept for readers.
+    pub(crate) tail_bytes: u64,
+    /// Tails that are not in their segments' files yet.
+    pub(crate) unwritten_bytes: u64,
 }
 
 impl Node {
@@ -122,6 +137,8 @@ impl Node {
             sessions: RefCell::new(FetchSessions::new(id.0, count, slots)),
             producer_ids: RefCell::new(ProducerIds::new()),
             granted: Bell::default(),
+            slow_log: SlowLog::new(parts.slow_request_us),
+            memory_limits: parts.memory_limits,
             metrics: RefCell::new(ShardMetrics { shard: id.0, ..ShardMetrics::default() }),
             connections: RefCell::default(),
             waiting: RefCell::default(),

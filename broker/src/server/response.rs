@@ -15,13 +15,15 @@ pub(crate) struct Response {
     pub(crate) pieces: Vec<Piece>,
     /// Some part of it is an error; for the metrics.
     pub(crate) failed: bool,
+    /// How long the client asked to be kept waiting, and was.
+    pub(crate) parked_us: u64,
 }
 
 impl Response {
     /// A whole generated message.
     pub(crate) fn of<M: Message>(request: &Envelope, body: &M, failed: bool) -> Response {
         let frame = header::response_frame(request.api, request.version, request.correlation_id, body);
-        Response { pieces: vec![Piece::Bytes(frame)], failed }
+        Response { pieces: vec![Piece::Bytes(frame)], failed, parked_us: 0 }
     }
 
     /// Bytes on the wire.

@@ -26,7 +26,7 @@ use super::boot::{self, Identity};
 use super::calls::Call;
 use super::memory::Memory;
 use super::metadata;
-use super::node::{Node, Parts};
+use super::node::{MemoryLimits, Node, Parts};
 use super::peers::{self, Message, Peers};
 use super::{drain, scrape};
 
@@ -116,7 +116,8 @@ fn node(shard: Shard, endpoint: Endpoint<Message>, plan: &Plan) -> Rc<Node> {
     let property = |name| u64::try_from(plan.properties.number(name)).ok();
     let request_bytes = property("socket.request.max.bytes").unwrap_or(u64::MAX);
     let request_bytes_max = request_bytes.min(memory.limit_bytes(Pool::Receive) / 2).min(BLOCK_BYTES_MAX);
-    let commits = shard.clone();
+    let disk = shard.clone();
+    let storage = config(plan.memory_bytes, &plan.properties);
     let node = Node::new(Parts {
         shard,
         peers: Peers::new(endpoint),
@@ -127,11 +128,16 @@ fn node(shard: Shard, endpoint: Endpoint<Message>, plan: &Plan) -> Rc<Node> {
             .and_then(|slots| usize::try_from(slots).ok())
             .unwrap_or_default(),
         idle_us_max: property("connections.max.idle.ms").map(|ms| ms.saturating_mul(1000)),
+        slow_request_us: plan.settings.slow_request_ms.map(|ms| ms.saturating_mul(1000)),
+        memory_limits: MemoryLimits {
+            tail_bytes: storage.tail_cache_bytes,
+            unwritten_bytes: storage.store.unwritten_bytes_max,
+        },
     });
     let observer = Rc::downgrade(&node);
-    commits.on_commit(Rc::new(move |took_us| {
+    disk.on_disk(Rc::new(move |op, took_us| {
         if let Some(node) = observer.upgrade() {
-            node.count(|metrics| metrics.commit_latency.observe_us(took_us));
+            node.count(|metrics| scrape::disk(metrics, op).observe_us(took_us));
         }
     }));
     node
@@ -142,8 +148,11 @@ async fn obey(node: Rc<Node>, inbox: ThreadReceiver<Order>, stop: Rc<Bell>) {
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Scrape(answer) => {
-                // Who does not wait any more needs no answer.
-                let _ = answer.send(Box::new(scrape::counters(&node)));
+                let node = Rc::clone(&node);
+                spawn(async move {
+                    // Who does not wait any more needs no answer.
+                    let _ = answer.send(Box::new(scrape::scrape(&node).await));
+                });
             }
             Order::Stop => stop.ring(),
         }

@@ -58,6 +58,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// A level (`info`) or directives of tracing (`info,watershed_core=debug`); checked.
     pub log_level: String,
+    /// Requests that took this long are logged with their phases; `None`: none is.
+    pub slow_request_ms: Option<u64>,
     /// Kafka's broker properties that were given, by Kafka's name; defaults are those of the catalog's table.
     pub kafka: BTreeMap<String, Given>,
     /// What the operator should know before the first request; printed at the start.
@@ -129,6 +131,7 @@ impl Settings {
                 LogFormat::Json => "json".to_owned(),
             },
             Key::LogLevel => self.log_level.clone(),
+            Key::SlowRequest => self.slow_request_ms.map_or_else(|| "none".to_owned(), |ms| format!("{ms} ms")),
         }
     }
 }

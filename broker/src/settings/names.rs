@@ -14,11 +14,12 @@ pub enum Key {
     Insecure,
     LogFormat,
     LogLevel,
+    SlowRequest,
 }
 
 impl Key {
     /// Every setting, in the order in which they are printed.
-    pub const ALL: [Key; 11] = [
+    pub const ALL: [Key; 12] = [
         Key::DataDir,
         Key::Listen,
         Key::Advertise,
@@ -30,6 +31,7 @@ impl Key {
         Key::Insecure,
         Key::LogFormat,
         Key::LogLevel,
+        Key::SlowRequest,
     ];
 
     /// The name in TOML and in `--set`.
@@ -46,6 +48,7 @@ impl Key {
             Key::Insecure => "insecure",
             Key::LogFormat => "log_format",
             Key::LogLevel => "log_level",
+            Key::SlowRequest => "slow_request",
         }
     }
 
@@ -56,6 +59,7 @@ impl Key {
             Key::NodeId => "node-id",
             Key::LogFormat => "log-format",
             Key::LogLevel => "log-level",
+            Key::SlowRequest => "slow-request",
             other => other.name(),
         }
     }

@@ -17,6 +17,9 @@ use super::{
     Cores, Given, HostPort, Key, LogFormat, Settings, SettingsError, Source, cores, file, listeners, memory, quantity,
 };
 
+/// By default.
+const SLOW_REQUEST_MS: u64 = 1000;
+
 /// What the command line gave, as text.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
@@ -26,6 +29,13 @@ pub struct Asked {
     pub set: Vec<String>,
     /// Each flag that was given.
     pub flags: Vec<(Key, String)>,
+}
+
+impl Asked {
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        self.config.is_none() && self.set.is_empty() && self.flags.is_empty()
+    }
 }
 
 /// What the machine and the environment decide: read once, so that resolving is a pure function of it.
@@ -149,6 +159,7 @@ impl Layers {
         let insecure = self.parsed(Key::Insecure, false, truth);
         let log_format = self.parsed(Key::LogFormat, LogFormat::Human, log_format);
         let log_level = self.parsed(Key::LogLevel, "info".to_owned(), log_level);
+        let slow_request_ms = self.parsed(Key::SlowRequest, Some(SLOW_REQUEST_MS), slow_request);
         self.warn_of_idle_properties();
         self.check_exposure(insecure, [("listen", Some(listen)), ("admin", admin)]);
         if admin == Some(listen) && listen.port() != 0 {
@@ -168,6 +179,7 @@ impl Layers {
                 insecure,
                 log_format,
                 log_level,
+                slow_request_ms,
                 kafka: self.kafka,
                 warnings: self.warnings,
                 sources: self.sources,
@@ -331,6 +343,13 @@ fn runtime(text: &str) -> Result<Host, String> {
             own = Host::default().name(),
         )),
         Err(_) => Err(format!("'{text}' is neither {} nor {}", Host::Ring.name(), Host::Glommio.name())),
+    }
+}
+
+fn slow_request(text: &str) -> Result<Option<u64>, String> {
+    match text {
+        "none" => Ok(None),
+        duration => quantity::parse_duration_ms(duration).map(Some),
     }
 }
 

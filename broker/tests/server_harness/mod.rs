@@ -29,6 +29,7 @@ pub(crate) const FETCH: i16 = 12;
 pub(crate) struct Broker {
     process: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     folder: PathBuf,
     /// What `--set` is given.
     settings: Vec<String>,
@@ -53,7 +54,16 @@ impl Broker {
         let log = std::fs::File::create(folder.with_extension("log")).unwrap();
         let cores = format!("unbound:{shards}");
         let mut process = Command::new(env!("CARGO_BIN_EXE_watershed-broker"))
-            .args(["--listen", "127.0.0.1:0", "--admin", "none", "--memory", "256MiB", "--set", "num.partitions=6"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--memory",
+                "256MiB",
+                "--set",
+                "num.partitions=6",
+            ])
             .args(["--cores", &cores, "--data-dir"])
             .arg(&folder)
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
@@ -63,8 +73,10 @@ impl Broker {
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let ready = lines.map(Result::unwrap).find(|line| line.starts_with("ready ")).expect("it serves");
-        let listen = ready.split(' ').find_map(|word| word.strip_prefix("listen=")).unwrap();
-        Broker { process, address: listen.parse().unwrap(), folder, settings }
+        let told = |name| -> SocketAddr {
+            ready.split(' ').find_map(|word| word.strip_prefix(name)).unwrap().parse().unwrap()
+        };
+        Broker { process, address: told("listen="), admin: told("admin="), folder, settings }
     }
 
     /// Ends it without a word and starts it again over what it left.
@@ -72,6 +84,16 @@ impl Broker {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         Broker::start(self.folder.clone(), shards, self.settings.clone())
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn metrics(&self) -> String {
+        let mut socket = TcpStream::connect(self.admin).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(socket, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).unwrap();
+        reply.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     /// What it has logged since its start.

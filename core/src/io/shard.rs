@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::arena::{Arena, Lease};
 use super::data_dir::DataDir;
@@ -75,8 +75,18 @@ pub use crate::partition::ReadLimit as Until;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchId(u64);
 
-/// Takes the microseconds of a commit.
-pub type CommitObserver = Rc<dyn Fn(u64)>;
+/// What the disk was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskOp {
+    /// A frame's durable write.
+    Commit,
+    SegmentWrite,
+    SegmentFlush,
+    SegmentRead,
+}
+
+/// Takes each operation that has succeeded, with its microseconds from submission to completion.
+pub type DiskObserver = Rc<dyn Fn(DiskOp, u64)>;
 
 struct Watch {
     partitions: Vec<TopicPartition>,
@@ -104,6 +114,15 @@ pub struct ShardCounters {
 pub struct ShardGauges {
     /// Bytes of the journal's ring that no checkpoint has freed yet.
     pub journal_used_bytes: u64,
+    pub journal_ring_bytes: u64,
+    pub frames_in_flight_count: u64,
+    /// Tails in memory, cached or not yet drained.
+    pub tail_bytes: u64,
+    /// Of those, what is not in its segment's file yet.
+    pub unwritten_bytes: u64,
+    /// Of the file system, when it was last looked at.
+    pub free_bytes: u64,
+    pub is_disk_full: bool,
     pub pool_files_count: u64,
     pub partitions_count: u64,
     /// Partitions that failed closed.
@@ -128,7 +147,8 @@ pub(super) struct Inner {
     fault: RefCell<Option<Fault>>,
     fault_waiters: RefCell<Vec<Waker>>,
     stopped: RefCell<Vec<Waker>>,
-    pub(super) on_commit: RefCell<Option<CommitObserver>>,
+    free_bytes: Cell<u64>,
+    disk_observer: RefCell<Option<DiskObserver>>,
 }
 
 /// A handle on one shard's storage. Cheap to clone; stays on its core.
@@ -173,7 +193,8 @@ impl Shard {
             fault: RefCell::default(),
             fault_waiters: RefCell::default(),
             stopped: RefCell::default(),
-            on_commit: RefCell::default(),
+            free_bytes: Cell::default(),
+            disk_observer: RefCell::default(),
         }));
         executor::spawn(drive(shard.clone()));
         executor::spawn_background(watch_space(shard.clone(), config.free_bytes_min));
@@ -219,15 +240,29 @@ impl Shard {
         let store = self.0.store.borrow();
         ShardGauges {
             journal_used_bytes: store.journal().ring().used_bytes(),
+            journal_ring_bytes: store.journal().ring().total_bytes(),
+            frames_in_flight_count: store.journal().in_flight_count() as u64,
+            tail_bytes: self.tail_bytes(),
+            unwritten_bytes: store.unwritten_bytes(),
+            free_bytes: self.0.free_bytes.get(),
+            is_disk_full: store.is_disk_full(),
             pool_files_count: store.pool_files_count() as u64,
             partitions_count: store.partitions().count() as u64,
             damaged_count: store.partitions().filter(|partition| partition.is_closed()).count() as u64,
         }
     }
 
-    /// Calls `observe` with the microseconds of each commit, from its submission to its completion.
-    pub fn on_commit(&self, observe: CommitObserver) {
-        *self.0.on_commit.borrow_mut() = Some(observe);
+    /// Calls `observe` with each operation on the disk.
+    pub fn on_disk(&self, observe: DiskObserver) {
+        *self.0.disk_observer.borrow_mut() = Some(observe);
+    }
+
+    /// An operation on the disk has succeeded.
+    pub(super) fn observe(&self, op: DiskOp, submitted: Instant) {
+        if let Some(observe) = self.0.disk_observer.borrow().as_ref() {
+            let took_us = executor::now().duration_since(submitted).as_micros();
+            observe(op, u64::try_from(took_us).unwrap_or(u64::MAX));
+        }
     }
 
     /// Bytes of tails in memory, cached or not yet drained.
@@ -532,8 +567,19 @@ impl Shard {
             Ok(free) => {
                 let full = free < free_bytes_min;
                 let was_full = self.0.store.borrow().is_disk_full();
-                if full != was_full {
-                    tracing::warn!(shard = self.0.id.0, free_bytes = free, full, "disk space");
+                self.0.free_bytes.set(free);
+                let shard = self.0.id.0;
+                match (was_full, full) {
+                    (false, true) => tracing::warn!(
+                        shard,
+                        free_bytes = free,
+                        free_bytes_min,
+                        "the disk is full: new records are refused until more is free; deletes and commits go on"
+                    ),
+                    (true, false) => {
+                        tracing::info!(shard, free_bytes = free, "the disk has room again: records are taken");
+                    }
+                    _ => {}
                 }
                 self.0.store.borrow_mut().set_disk_full(full);
             }

@@ -15,7 +15,7 @@ use super::executor::{self, machine_now};
 use super::file::{self, File, OpenHow};
 use super::names::Names;
 use super::open_files::OpenFiles;
-use super::shard::Shard;
+use super::shard::{DiskOp, Shard};
 use crate::error::Fault;
 use crate::journal::FramePlan;
 use crate::limits::{FRAME_BYTES_MAX, FRAMES_IN_FLIGHT_MAX, RING_FILE_BYTES};
@@ -101,14 +101,20 @@ impl Shard {
                 let pieces = slices.into_iter().map(Piece::from).collect();
                 self.run(op, async move |shard| {
                     let opened = shard.0.performer.segment(file).await?;
+                    let submitted = executor::now();
                     opened.write_at(pieces, position, durable).await?;
+                    shard.observe(DiskOp::SegmentWrite, submitted);
                     shard.count(|counters| counters.segment_bytes += length);
                     Ok(())
                 });
             }
             Effect::FlushFile { op, file } => self.run(op, async move |shard| {
+                let opened = shard.0.performer.segment(file).await?;
+                let submitted = executor::now();
+                opened.fdatasync().await?;
+                shard.observe(DiskOp::SegmentFlush, submitted);
                 shard.count(|counters| counters.flushes_count += 1);
-                shard.0.performer.segment(file).await?.fdatasync().await
+                Ok(())
             }),
             Effect::CreateFile { op, file, allocate_bytes, write_zeroes } => {
                 self.run(op, async move |shard| shard.create_file(file, allocate_bytes, write_zeroes).await);
@@ -207,10 +213,7 @@ impl Shard {
                 counters.frames_count += 1;
                 counters.frame_bytes += length as u64;
             });
-            let took_us = executor::now().duration_since(submitted).as_micros();
-            if let Some(observe) = shard.0.on_commit.borrow().as_ref() {
-                observe(u64::try_from(took_us).unwrap_or(u64::MAX));
-            }
+            shard.observe(DiskOp::Commit, submitted);
             shard.0.store.borrow_mut().frame_written(sequence);
             shard.progressed();
         });

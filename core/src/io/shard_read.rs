@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::arena::Slice;
 use super::executor;
-use super::shard::{Shard, Until};
+use super::shard::{DiskOp, Shard, Until};
 use super::tail_memory::Found;
 use crate::batch::{BatchHeader, CHECKSUM_FROM};
 use crate::checksum::Seeded;
@@ -304,7 +304,9 @@ impl Shard {
         let (from, to) = (block_floor(position), block_ceil(position + length));
         let bytes = (to - from) as usize;
         let lease = self.0.arena.try_alloc(bytes).ok_or(Fault::NoSpace { what: "a read's buffer" })?;
+        let submitted = executor::now();
         let (lease, read) = file.read_at(lease, from, bytes).await?;
+        self.observe(DiskOp::SegmentRead, submitted);
         self.count(|counters| {
             counters.disk_reads += 1;
             counters.disk_read_bytes += read as u64;

@@ -35,6 +35,11 @@ impl TurnStats {
         self.longest_turn_us.load(Ordering::Relaxed)
     }
 
+    /// The longest turn since the last call. Only on the executor's own thread.
+    pub fn take_longest_turn_us(&self) -> u64 {
+        self.longest_turn_us.swap(0, Ordering::Relaxed)
+    }
+
     /// Time spent in turns, without sleeping and spinning.
     pub fn busy_us(&self) -> u64 {
         self.busy_us.load(Ordering::Relaxed)
@@ -139,6 +144,7 @@ mod tests {
             stats.turn_ended(Duration::from_millis(took_ms), &stall);
         }
         assert_eq!((stats.turn_count(), stats.stalled_turn_count()), (4, 2));
-        assert_eq!((stats.longest_turn_us(), stats.busy_us()), (9_000, 21_000));
+        assert_eq!((stats.take_longest_turn_us(), stats.busy_us()), (9_000, 21_000));
+        assert_eq!(stats.longest_turn_us(), 0, "the next scrape sees the turns from here on");
     }
 }

@@ -336,6 +336,11 @@ impl Journal {
         Stamp(self.next_stamp - 1)
     }
 
+    /// Frames that are being written.
+    pub fn in_flight_count(&self) -> usize {
+        self.in_flight.iter().filter(|frame| !frame.written).count()
+    }
+
     /// Whether nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.in_flight.is_empty() && !self.barrier_due

@@ -170,6 +170,11 @@ impl Store {
         self.files.pool().len()
     }
 
+    /// Bytes of tails that are not in their segments' files yet.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.files.unwritten_bytes()
+    }
+
     /// Whether a record batch of any size would be admitted now.
     pub fn has_room(&self) -> bool {
         let run_bytes = crate::limits::REFERENCE_RUN_BYTES_MIN;
