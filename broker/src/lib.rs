@@ -12,6 +12,8 @@ pub mod admin;
 #[cfg(feature = "server")]
 mod api;
 #[cfg(feature = "server")]
+pub mod broker;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod cpu_lock;
@@ -23,3 +25,6 @@ pub mod lifecycle;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod settings;
+
+#[cfg(feature = "server")]
+pub use broker::Broker;

@@ -110,7 +110,7 @@ pub struct Serving {
     pub warnings: Vec<String>,
 }
 
-/// What the process lends to `server::run`.
+/// What the process lends to `server::start`.
 pub struct Hooks {
     /// Subscribe to it, drain, write a clean checkpoint, return `Ok`.
     pub shutdown: Shutdown,

@@ -12,7 +12,11 @@ use watershed_broker::lifecycle::{Readiness, Shutdown};
 use watershed_broker::metrics::ShardMetrics;
 
 fn start(state: &AdminState) -> SocketAddr {
-    admin::start(Some("127.0.0.1:0".parse().unwrap()), state.clone()).unwrap().address.unwrap()
+    let admin = admin::start(Some("127.0.0.1:0".parse().unwrap()), state.clone()).unwrap();
+    let address = admin.address.unwrap();
+    // It serves until the test process ends.
+    std::mem::forget(admin);
+    address
 }
 
 fn state() -> AdminState {

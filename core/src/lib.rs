@@ -19,6 +19,7 @@ pub mod partition;
 pub mod paths;
 pub mod pipeline;
 pub mod read_ahead;
+pub mod records;
 pub mod superblock;
 pub mod tail_cache;
 pub mod units;

@@ -1,11 +1,10 @@
-//! Admin HTTP: `/live`, `/ready`, `/metrics`, `/dashboard` and `/version` on one ordinary thread with tokio, and the process's signals.
+//! Admin HTTP: `/live`, `/ready`, `/metrics`, `/dashboard` and `/version` on one ordinary thread with tokio.
 //!
 //! It talks to the shards by messages only and never waits longer than [`SCRAPE_WAIT`] for one of them. It changes
-//! nothing but the [`Shutdown`] that a signal asks for. A failure of this thread never stops the log.
+//! nothing. A failure of this thread never stops the log.
 
 mod exposition;
 mod serve;
-mod signals;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -10,27 +10,41 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
+use tokio::sync::oneshot;
 
-use super::signals::Signals;
 use super::{AdminState, exposition};
 
-/// The running admin thread; it ends with the process.
+/// The running admin thread; it ends when this is dropped.
 pub struct Admin {
     /// The address that was bound; `None` if admin HTTP is off.
     pub address: Option<SocketAddr>,
+    /// Nothing is ever sent: the thread ends when it is gone.
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Binds `address`, if any, takes the signals over and starts the thread.
+impl Drop for Admin {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the admin thread had panicked");
+        }
+    }
+}
+
+/// Binds `address`, if any, and starts the thread.
 pub fn start(address: Option<SocketAddr>, state: AdminState) -> io::Result<Admin> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = address.map(bind).transpose()?;
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let (listener, signals) = {
+    let listener = {
         let _inside = runtime.enter();
-        (listener.map(tokio::net::TcpListener::from_std).transpose()?, Signals::register()?)
+        listener.map(tokio::net::TcpListener::from_std).transpose()?
     };
-    thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(run(listener, signals, state)))?;
-    Ok(Admin { address })
+    let (end, ended) = oneshot::channel();
+    let body = move || runtime.block_on(run(listener, ended, state));
+    let thread = thread::Builder::new().name("admin".to_owned()).spawn(body)?;
+    Ok(Admin { address, end: Some(end), thread: Some(thread) })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -39,8 +53,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-async fn run(listener: Option<tokio::net::TcpListener>, signals: Signals, state: AdminState) {
-    let shutdown = state.shutdown.clone();
+async fn run(listener: Option<tokio::net::TcpListener>, ended: oneshot::Receiver<()>, state: AdminState) {
     if let Some(listener) = listener {
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes(state)).await {
@@ -48,7 +61,8 @@ async fn run(listener: Option<tokio::net::TcpListener>, signals: Signals, state:
             }
         });
     }
-    signals.obey(shutdown).await;
+    // Never a value, only the end.
+    let _ = ended.await;
 }
 
 fn routes(state: AdminState) -> Router {

@@ -4,7 +4,7 @@
 //! changes of the catalog to the metadata host; it never touches a socket.
 
 pub(crate) mod api_versions;
-mod auto_create;
+pub(crate) mod auto_create;
 mod controller;
 mod coordinator;
 pub(crate) mod create_partitions;

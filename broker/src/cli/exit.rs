@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use watershed_core::error::Fault;
 
+use crate::broker::{self, StartError};
+
 /// How the process ends when it does not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -63,6 +65,26 @@ impl From<Fault> for Failure {
             Fault::Refused(_) => Exit::Environment,
         };
         Failure::new(exit, fault)
+    }
+}
+
+impl From<broker::Failure> for Failure {
+    fn from(failure: broker::Failure) -> Failure {
+        match failure {
+            broker::Failure::Fault(fault) => fault.into(),
+            broker::Failure::Panicked(_) => Failure::new(Exit::Internal, failure),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        match error {
+            StartError::Settings(error) => Failure::new(Exit::Usage, error),
+            StartError::Directory(error) => Failure::new(Exit::DataDirectory, error),
+            StartError::Cpu(_) | StartError::Admin { .. } => Failure::new(Exit::Environment, error),
+            StartError::Failed(failure) => failure.into(),
+        }
     }
 }
 

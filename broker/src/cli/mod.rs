@@ -6,6 +6,7 @@ mod logging;
 mod report;
 mod salvage;
 mod show_settings;
+mod signals;
 mod start;
 
 use std::path::PathBuf;
@@ -142,7 +143,7 @@ fn run(cli: Cli, started: Instant) -> Result<(), Failure> {
     let settings: Settings =
         resolve(&cli.settings.asked(), &machine).map_err(|error| Failure::new(Exit::Usage, error))?;
     match cli.command.unwrap_or(Command::Start) {
-        Command::Start => start::start(settings, &machine, started),
+        Command::Start => start::start(settings, started),
         Command::Settings { json } => show_settings::print(&settings, json),
         Command::Inspect { dir, json, frames } => inspect::print(&dir, json, frames),
         Command::Salvage { dir, new } => salvage::run(&settings, &dir, &new),

@@ -27,6 +27,7 @@ pub(crate) mod offsets_log;
 pub(crate) mod peers;
 pub(crate) mod phases;
 pub(crate) mod random;
+mod reach;
 pub(crate) mod reads;
 pub(crate) mod response;
 mod scrape;
@@ -38,34 +39,38 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use watershed_core::error::Fault;
 use watershed_core::io::data_dir::{DataDir, Identity};
+use watershed_core::io::log::log_calls;
 use watershed_core::io::mesh::Mesh;
 use watershed_core::io::notify::{ThreadSender, thread_channel};
 use watershed_core::io::probe::probe;
 use watershed_core::io::reshard::reshard;
 use watershed_core::io::shards::{Placement, ShardsConfig, start_shards};
+use watershed_core::io::supervisor::Supervisor;
 use watershed_core::units::TopicId;
 
 use crate::admin::Scrape;
 use crate::lifecycle::Hooks;
 use crate::settings::{Cores, Settings};
 
+pub use reach::{LogRefusal, Running};
 use shard::{Leading, Order, Plan};
 
 /// How long a pinned shard looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// Serves until `hooks.shutdown` is requested, then drains and leaves a clean checkpoint.
-pub fn run(settings: Settings, hooks: Hooks) -> Result<(), Fault> {
+/// Starts shards that serve until `hooks.shutdown` is requested, then drain and leave a clean checkpoint.
+pub fn start(settings: Settings, hooks: Hooks) -> Result<Running, Fault> {
     let report = probe(&settings.data_dir).map_err(|failure| Fault::Refused(failure.to_string()))?;
     let shards = u16::try_from(settings.cores.shards()).map_err(|_| Fault::Refused("too many shards".to_owned()))?;
     let data_dir = data_dir(&settings, shards)?;
     let (orders, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| thread_channel::<Order>()).unzip();
+    let (logs, log_calls): (Vec<_>, Vec<_>) = (0..shards).map(|_| log_calls()).unzip();
     let plan = Arc::new(Plan {
         properties: settings.broker_properties(),
         data_dir,
         memory_bytes: settings.memory_bytes / u64::from(shards),
         shards,
-        inboxes: Mutex::new(inboxes.into_iter().map(Some).collect()),
+        inboxes: Mutex::new(inboxes.into_iter().zip(log_calls).map(Some).collect()),
         leading: Mutex::new(Some(Leading {
             ready: hooks.ready,
             notes: report.to_string().lines().map(str::to_owned).collect(),
@@ -73,7 +78,7 @@ pub fn run(settings: Settings, hooks: Hooks) -> Result<(), Fault> {
         settings,
     });
     (hooks.set_scrape)(scrape(orders.clone()));
-    if let Some(leader) = orders.into_iter().next() {
+    if let Some(leader) = orders.first().cloned() {
         hooks.shutdown.subscribe(move || {
             // A shard that is gone needs no order.
             let _ = leader.send(Order::Stop);
@@ -82,7 +87,7 @@ pub fn run(settings: Settings, hooks: Hooks) -> Result<(), Fault> {
     let mesh = Mesh::new(shards, peers::QUEUE_CAPACITY)?;
     let config = shards_config(&plan.settings);
     let started = start_shards(mesh, config, move |endpoint| shard::run(endpoint, Arc::clone(&plan)))?;
-    started.join()
+    Ok(Running { supervisor: Supervisor::over(started)?, orders, logs })
 }
 
 /// Opens the data directory, or makes a new one; takes over what another number of shards left.

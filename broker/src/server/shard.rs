@@ -9,8 +9,9 @@ use watershed_core::budget::{Budget, Pool};
 use watershed_core::error::Fault;
 use watershed_core::io::data_dir::DataDir;
 use watershed_core::io::executor::{JoinHandle, sleep, spawn};
+use watershed_core::io::log::LogCalls;
 use watershed_core::io::mesh::Endpoint;
-use watershed_core::io::notify::ThreadReceiver;
+use watershed_core::io::notify::{Answer, ThreadReceiver};
 use watershed_core::io::shard::{Shard, ShardConfig};
 use watershed_core::io::socket::Listener;
 use watershed_core::store::StoreConfig;
@@ -28,6 +29,7 @@ use super::memory::Memory;
 use super::metadata;
 use super::node::{MemoryLimits, Node, Parts};
 use super::peers::{self, Message, Peers};
+use super::reach::{self, Opened};
 use super::{drain, scrape};
 
 /// The largest block of a shard's memory, and so of a request.
@@ -40,9 +42,20 @@ const ACCEPT_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
 /// What an ordinary thread asks of a shard.
 pub(super) enum Order {
     Scrape(oneshot::Sender<Box<ShardMetrics>>),
+    /// Answered in the shard's next turn.
+    Pulse(Answer<()>),
+    /// Find a partition for this process's own use; to shard 0.
+    Open {
+        topic: String,
+        partition: i32,
+        answer: Answer<Opened>,
+    },
     /// Drain all shards and end them; to shard 0.
     Stop,
 }
+
+/// What ordinary threads send to one shard: orders, and calls to its logs.
+pub(super) type Inbox = (ThreadReceiver<Order>, LogCalls);
 
 /// What all shards start from.
 pub(super) struct Plan {
@@ -52,7 +65,7 @@ pub(super) struct Plan {
     pub(super) shards: u16,
     /// Of one shard.
     pub(super) memory_bytes: u64,
-    pub(super) inboxes: Mutex<Vec<Option<ThreadReceiver<Order>>>>,
+    pub(super) inboxes: Mutex<Vec<Option<Inbox>>>,
     pub(super) leading: Mutex<Option<Leading>>,
 }
 
@@ -98,8 +111,10 @@ async fn serve(shard: Shard, endpoint: Endpoint<Message>, plan: &Plan) -> Result
     spawn(peers::ring(Rc::clone(&node)));
     spawn(drain::sweep(Rc::clone(&node)));
     let inbox = take(&plan.inboxes, |inboxes| inboxes.get_mut(usize::from(id.0)).and_then(Option::take));
+    let (orders, log_calls) = inbox.expect("every shard has its inbox");
     let stop = Rc::new(Bell::default());
-    spawn(obey(Rc::clone(&node), inbox.expect("every shard has its inbox"), Rc::clone(&stop)));
+    spawn(obey(Rc::clone(&node), orders, Rc::clone(&stop)));
+    spawn(log_calls.serve(node.shard.clone()));
     if id == metadata::HOST {
         lead(&node, plan, &stop).await?;
     }
@@ -154,6 +169,8 @@ async fn obey(node: Rc<Node>, inbox: ThreadReceiver<Order>, stop: Rc<Bell>) {
                     let _ = answer.send(Box::new(scrape::scrape(&node).await));
                 });
             }
+            Order::Pulse(answer) => answer.send(()),
+            Order::Open { topic, partition, answer } => reach::open(&node, topic, partition, answer),
             Order::Stop => stop.ring(),
         }
     }

@@ -109,10 +109,7 @@ impl Broker {
     }
 
     pub(crate) fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, next: 0 }
+        Client::connect(self.address)
     }
 }
 
@@ -129,6 +126,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, next: 0 }
+    }
+
     pub(crate) fn send<Q: Message>(&mut self, api: Api, version: i16, body: &Q) -> i32 {
         self.next += 1;
         self.raw(&header::request_frame(api, version, self.next, Some("test"), body));

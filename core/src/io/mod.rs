@@ -8,12 +8,14 @@ pub mod block_map;
 pub mod buffers;
 pub mod data_dir;
 pub mod doorbell;
+pub mod engine;
 pub mod examine;
 pub mod executor;
 pub mod file;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod host;
+pub mod log;
 pub mod mesh;
 mod names;
 pub mod notify;
@@ -34,10 +36,12 @@ pub mod shards;
 pub mod socket;
 mod spsc;
 pub mod stats;
+pub mod supervisor;
 mod sync;
 mod tail_memory;
 mod tasks;
 mod timers;
+pub mod typed_log;
 
 use crate::error::Fault;
 

@@ -1,18 +1,22 @@
 //! The threads of a process's shards: one executor each, pinned or not, and their common end.
 //!
-//! A shard that panics or cannot start ends the process: whoever joins gets it at once, while the others still run.
+//! A shard that panics or cannot start ends them all: whoever joins gets it at once, and the others are halted where they
+//! wait. Never ends the process: that is its caller's decision.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::executor::ExecutorConfig;
 use super::host::Host;
 use super::mesh::{Endpoint, Mesh};
+use super::notify::{ThreadReceiver, ThreadSender, thread_channel};
 use super::ring::RingSetup;
 use super::stats::TurnStats;
 use crate::error::Fault;
@@ -67,9 +71,11 @@ impl ShardsConfig {
     }
 }
 
-/// Shards that run.
+/// Shards that run. Dropping it halts them.
 pub struct Shards {
     threads: Vec<JoinHandle<()>>,
+    /// Nothing is ever sent: a shard is halted when its sender is gone.
+    halts: Vec<ThreadSender<()>>,
     ends: mpsc::Receiver<End>,
     stats: Vec<Arc<TurnStats>>,
 }
@@ -78,6 +84,16 @@ enum End {
     Done,
     Failed(Fault),
     Panicked(Box<dyn Any + Send>),
+}
+
+/// What ended a shard that was not told to end.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// A bug.
+    #[error("a shard panicked: {0}")]
+    Panicked(String),
 }
 
 /// Starts one thread per endpoint of `mesh`, each running the future that `make` returns on its own thread.
@@ -90,15 +106,17 @@ where
     let shards_config = config.into();
     let host = shards_config.host;
     let (tell, ends) = mpsc::channel();
-    let mut shards = Shards { threads: Vec::new(), ends, stats: Vec::new() };
+    let mut shards = Shards { threads: Vec::new(), halts: Vec::new(), ends, stats: Vec::new() };
     for endpoint in mesh.into_endpoints() {
         let mut config = shards_config.executor(endpoint.shard())?;
         config.doorbell = Some(endpoint.doorbell().clone());
         shards.stats.push(config.stats.clone());
         let (make, tell) = (make.clone(), tell.clone());
         let name = format!("shard-{}", endpoint.shard().0);
+        let (halt, halted) = thread_channel();
+        shards.halts.push(halt);
         let body = move || {
-            let ran = catch_unwind(AssertUnwindSafe(|| host.run(config, move || make(endpoint))));
+            let ran = catch_unwind(AssertUnwindSafe(|| host.run(config, move || or_halted(make(endpoint), halted))));
             let end = match ran {
                 Ok(Ok(Ok(()))) => End::Done,
                 Ok(Ok(Err(fault)) | Err(fault)) => End::Failed(fault),
@@ -113,6 +131,16 @@ where
     Ok(shards)
 }
 
+/// The body's end, or a good one when the shard is halted; whatever it waits for is then dropped.
+async fn or_halted(body: impl Future<Output = Result<(), Fault>>, halted: ThreadReceiver<()>) -> Result<(), Fault> {
+    let (mut body, mut halted) = (pin!(body), pin!(halted.recv()));
+    poll_fn(|context| match body.as_mut().poll(context) {
+        Poll::Ready(end) => Poll::Ready(end),
+        Poll::Pending => halted.as_mut().poll(context).map(|_| Ok(())),
+    })
+    .await
+}
+
 impl Shards {
     /// Counters of each shard's executor.
     pub fn stats(&self) -> &[Arc<TurnStats>] {
@@ -120,7 +148,7 @@ impl Shards {
     }
 
     /// Waits until all shards have ended. Returns the first fault and passes on the first panic at once, without
-    /// waiting for the others: the caller is expected to end the process.
+    /// waiting for the others, which are halted.
     pub fn join(self) -> Result<(), Fault> {
         for _ in &self.threads {
             match self.ends.recv().expect("every shard reports its end") {
@@ -134,4 +162,28 @@ impl Shards {
         }
         Ok(())
     }
+
+    /// Waits until all threads have ended. The first failure is told at once; the others are then halted and waited for.
+    pub(super) fn supervise(mut self, failed: impl FnOnce(Failure)) {
+        let mut failed = Some(failed);
+        for _ in &self.threads {
+            let failure = match self.ends.recv().expect("every shard reports its end") {
+                End::Done => continue,
+                End::Failed(fault) => Failure::Fault(fault),
+                End::Panicked(panic) => Failure::Panicked(words_of(panic.as_ref())),
+            };
+            self.halts.clear();
+            if let Some(failed) = failed.take() {
+                failed(failure);
+            }
+        }
+        for thread in self.threads {
+            thread.join().expect("a shard's panic was caught");
+        }
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a word".to_owned())
 }
