@@ -5,6 +5,7 @@ pub mod fetch_sessions;
 pub mod groups;
 pub mod metrics;
 pub mod producer_ids;
+pub mod quotas;
 pub mod wire;
 
 #[cfg(feature = "server")]

@@ -320,6 +320,18 @@ fn is_response(api: Api, version: i16, body: &[u8]) -> bool {
         OffsetDelete offset_delete OffsetDeleteResponse;
         DescribeCluster describe_cluster DescribeClusterResponse;
         DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsResponse;
+        AlterConfigs alter_configs AlterConfigsResponse;
+        DescribeLogDirs describe_log_dirs DescribeLogDirsResponse;
+        ElectLeaders elect_leaders ElectLeadersResponse;
+        AlterPartitionReassignments alter_partition_reassignments AlterPartitionReassignmentsResponse;
+        ListPartitionReassignments list_partition_reassignments ListPartitionReassignmentsResponse;
+        DescribeClientQuotas describe_client_quotas DescribeClientQuotasResponse;
+        AlterClientQuotas alter_client_quotas AlterClientQuotasResponse;
+        DescribeQuorum describe_quorum DescribeQuorumResponse;
+        DescribeProducers describe_producers DescribeProducersResponse;
+        DescribeTransactions describe_transactions DescribeTransactionsResponse;
+        ListTransactions list_transactions ListTransactionsResponse;
+        ListConfigResources list_config_resources ListConfigResourcesResponse;
     }
 }
 

@@ -81,7 +81,7 @@ impl Cluster {
     fn alter(&mut self, kind: i8, name: &str, changes: Vec<(&str, AlterOp)>) -> (usize, Result<(), Rejection>) {
         let changes = changes.into_iter().map(|(config, op)| (config.to_owned(), op)).collect();
         let resources = vec![AlterResource { kind, name: name.into(), changes }];
-        match self.submit_counted(Request::AlterConfigs { resources, validate_only: false }) {
+        match self.submit_counted(Request::AlterConfigs { resources, replaces: false, validate_only: false }) {
             (records, Reply::AlteredConfigs(mut altered)) => (records, altered.remove(0).result),
             other => panic!("{other:?}"),
         }
@@ -298,6 +298,143 @@ fn changes_of_a_resource_hold_together_or_not_at_all() {
     refused(cluster.alter(4, "7", vec![]).1, ErrorCode::InvalidRequest, "expected 1");
     refused(cluster.alter(4, "x", vec![]).1, ErrorCode::InvalidRequest, "not served");
     refused(cluster.alter(4, "", vec![("num.partitions", set("3"))]).1, ErrorCode::InvalidRequest, "dynamically");
+}
+
+#[test]
+fn what_replaces_leaves_only_what_it_names() {
+    let mut cluster = Cluster::new();
+    cluster.create(topic("c")).unwrap();
+    cluster.alter(2, "c", vec![("retention.ms", set("7")), ("segment.ms", set("8"))]).1.unwrap();
+    let mut replace = |value: &str| {
+        let changes = vec![("segment.ms".to_owned(), set(value))];
+        let resources = vec![AlterResource { kind: 2, name: "c".to_owned(), changes }];
+        let request = Request::AlterConfigs { resources, replaces: true, validate_only: false };
+        match cluster.submit_counted(request) {
+            (count, Reply::AlteredConfigs(altered)) => (count, altered[0].result.is_ok()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(replace("many"), (0, false));
+    assert_eq!(replace("9"), (2, true));
+    assert_eq!(cluster.follower.topic_overrides("c"), &BTreeMap::from([("segment.ms".to_owned(), "9".to_owned())]));
+}
+
+fn entity(parts: &[(&str, Option<&str>)]) -> QuotaEntity {
+    parts.iter().map(|(kind, name)| (kind.to_string(), name.map(str::to_owned))).collect()
+}
+
+impl Cluster {
+    fn quota(&mut self, parts: &[(&str, Option<&str>)], changes: &[(&str, Option<f64>)]) -> Result<(), Rejection> {
+        let changes = changes.iter().map(|(key, value)| (key.to_string(), *value)).collect();
+        let entries = vec![AlterQuota { entity: entity(parts), changes }];
+        match self.submit(Request::AlterQuotas { entries, validate_only: false }) {
+            Reply::AlteredQuotas(mut altered) => altered.remove(0).result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn quotas_of(&self, wanted: &[(&str, QuotaMatch)], is_strict: bool) -> Vec<(QuotaEntity, String, f64)> {
+        let mut filter = QuotaFilter::new(is_strict);
+        wanted.iter().for_each(|(kind, wanted)| filter.add(kind.to_string(), wanted.clone()).unwrap());
+        let passing = self.follower.quotas().filter(|quota| filter.passes(&quota.entity));
+        passing.map(|quota| (quota.entity, quota.key, quota.value)).collect()
+    }
+}
+
+#[test]
+fn quotas_are_records_and_are_found_by_their_parts() {
+    let mut cluster = Cluster::new();
+    let (user, client) = (("user", Some("u")), ("client-id", Some("c")));
+    let rate = |key, value| [(key, Some(value))];
+    cluster.quota(&[user, client], &rate(PRODUCER_BYTE_RATE, 1000.0)).unwrap();
+    cluster.quota(&[client, user], &rate(CONSUMER_BYTE_RATE, 2000.0)).unwrap();
+    cluster.quota(&[("user", None)], &rate(REQUEST_PERCENTAGE, 12.5)).unwrap();
+    cluster.quota(&[client], &rate(CONTROLLER_MUTATION_RATE, 0.5)).unwrap();
+    let pair = entity(&[client, user]);
+    let of_u = cluster.quotas_of(&[("user", QuotaMatch::Exact("u".to_owned()))], false);
+    let expected = [(pair.clone(), CONSUMER_BYTE_RATE, 2000.0), (pair, PRODUCER_BYTE_RATE, 1000.0)];
+    assert_eq!(of_u, expected.map(|(entity, key, value)| (entity, key.to_owned(), value)), "one entity in any order");
+    assert_eq!(cluster.quotas_of(&[("user", QuotaMatch::Exact("u".to_owned()))], true), []);
+    assert_eq!(cluster.quotas_of(&[("user", QuotaMatch::Default)], true).len(), 1);
+    assert_eq!(cluster.quotas_of(&[("client-id", QuotaMatch::Any)], true).len(), 1);
+    assert_eq!(cluster.quotas_of(&[("client-id", QuotaMatch::Any)], false).len(), 3);
+    cluster.quota(&[user, client], &[(PRODUCER_BYTE_RATE, None), (CONSUMER_BYTE_RATE, None)]).unwrap();
+    assert_eq!(cluster.quotas_of(&[], false).len(), 2);
+}
+
+#[test]
+fn a_quota_that_could_not_be_kept_is_refused_and_changes_nothing() {
+    let mut cluster = Cluster::new();
+    let client = ("client-id", Some("c"));
+    let mut refuse = |parts: &[(&str, Option<&str>)], changes: &[(&str, Option<f64>)], part: &str| {
+        refused(cluster.quota(parts, changes), ErrorCode::InvalidRequest, part);
+    };
+    let good = (PRODUCER_BYTE_RATE, Some(5.0));
+    refuse(&[], &[good], "empty client quota entity");
+    refuse(&[("colour", Some("red"))], &[good], "Unhandled");
+    refuse(&[("ip", Some("10.0.0.1"))], &[("connection_creation_rate", Some(1.0))], "not served");
+    refuse(&[("user", Some(""))], &[good], "Empty user");
+    refuse(&[client, client], &[good], "duplicate");
+    refuse(&[client], &[good, good], "Duplicate");
+    refuse(&[client], &[good, ("no_such_rate", Some(1.0))], "Invalid configuration key");
+    refuse(&[client], &[(CONSUMER_BYTE_RATE, Some(1.5))], "fractional");
+    for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        refuse(&[client], &[(REQUEST_PERCENTAGE, Some(value))], "greater than 0");
+    }
+    assert_eq!(cluster.follower.quotas().count(), 0);
+    let mut filter = QuotaFilter::new(false);
+    assert!(filter.add("colour".to_owned(), QuotaMatch::Any).is_err());
+    assert!(filter.add("ip".to_owned(), QuotaMatch::Any).is_ok());
+    assert!(filter.add("ip".to_owned(), QuotaMatch::Any).is_err());
+    assert!(filter.add("user".to_owned(), QuotaMatch::Any).is_err(), "addresses have no users");
+}
+
+/// Another value than the default for each configuration of topics that has an effect.
+const OTHER_VALUES: [(&str, &str); 12] = [
+    ("flush.messages", "7"),
+    ("flush.ms", "7"),
+    ("index.interval.bytes", "7"),
+    ("max.message.bytes", "7"),
+    ("message.timestamp.after.max.ms", "7"),
+    ("message.timestamp.before.max.ms", "7"),
+    ("message.timestamp.type", "LogAppendTime"),
+    ("retention.bytes", "7"),
+    ("retention.ms", "7"),
+    ("segment.bytes", "1048577"),
+    ("segment.ms", "7"),
+    ("cleanup.policy", ""),
+];
+
+#[test]
+fn every_effective_configuration_reaches_the_logs_from_its_topic_and_from_the_broker() {
+    let properties = BrokerProperties::default();
+    let effective = TOPIC_ROWS.iter().filter(|row| matches!(row.served, Served::Effective));
+    let named: Vec<&str> = OTHER_VALUES.iter().map(|(name, _)| *name).collect();
+    assert!(effective.clone().all(|row| named.contains(&row.name)), "a row has no value above");
+    let settings = |cluster: &Cluster| {
+        let broker = cluster.follower.broker_configs(&properties, 1);
+        effective_topic_settings(cluster.follower.topic_overrides("t"), &broker)
+    };
+    for row in effective {
+        let (name, value) = OTHER_VALUES.iter().find(|(name, _)| *name == row.name).unwrap();
+        let mut cluster = Cluster::new();
+        cluster.create(topic("t")).unwrap();
+        let before = settings(&cluster);
+        cluster.alter(2, "t", vec![(name, set(value))]).1.unwrap();
+        let by_topic = settings(&cluster);
+        assert_ne!(by_topic, before, "{name} of the topic");
+        cluster.alter(2, "t", vec![(name, AlterOp::Delete)]).1.unwrap();
+        let (synonym, _) = row.synonyms.first().unwrap();
+        if *synonym == "log.cleanup.policy" {
+            continue; // compaction for all topics is not served, so nothing but the default is taken
+        }
+        cluster.alter(4, "1", vec![(synonym, set(value))]).1.unwrap();
+        assert_eq!(settings(&cluster), by_topic, "{synonym} of the broker");
+    }
+    let mut cluster = Cluster::new();
+    cluster.create(topic("t")).unwrap();
+    cluster.alter(4, "", vec![("producer.id.expiration.ms", set("7"))]).1.unwrap();
+    assert_eq!(settings(&cluster).producer_expiration_ms, 7);
 }
 
 #[test]

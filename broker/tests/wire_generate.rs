@@ -87,10 +87,17 @@ fn root_text(message: &Message) -> String {
         key => format!("{} {} (key {key}), versions {min} to {max}.", message.name, message.kind),
     };
     let (decode, encode) = codec(layout);
+    let says_throttle = layout.fields.iter().any(|field| field.name == "throttle_time_ms");
+    let throttle = match says_throttle {
+        true => {
+            "\n    fn throttle(&mut self, throttle_time_ms: i32) {\n        self.throttle_time_ms = throttle_time_ms;\n    }\n"
+        }
+        false => "",
+    };
     format!(
         "\n/// {doc}\n{}\nimpl Message for {name} {{\n    const NAME: &'static str = \"{name}\";\n    const KIND: Kind = \
          Kind::{kind};\n    const KEY: i16 = {};\n    const VERSION_MIN: i16 = {min};\n    const VERSION_MAX: i16 = \
-         {max};\n    const FLEXIBLE_FROM: i16 = {};\n\n{decode}\n{encode}}}\n",
+         {max};\n    const FLEXIBLE_FROM: i16 = {};\n\n{decode}\n{encode}{throttle}}}\n",
         declaration(layout),
         message.key,
         message.flexible_from,

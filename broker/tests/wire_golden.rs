@@ -61,6 +61,18 @@ fn rewritten(frame: &[u8]) -> Vec<u8> {
         IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest;
         DescribeCluster describe_cluster DescribeClusterRequest;
         DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest;
+        AlterConfigs alter_configs AlterConfigsRequest;
+        DescribeLogDirs describe_log_dirs DescribeLogDirsRequest;
+        ElectLeaders elect_leaders ElectLeadersRequest;
+        AlterPartitionReassignments alter_partition_reassignments AlterPartitionReassignmentsRequest;
+        ListPartitionReassignments list_partition_reassignments ListPartitionReassignmentsRequest;
+        DescribeClientQuotas describe_client_quotas DescribeClientQuotasRequest;
+        AlterClientQuotas alter_client_quotas AlterClientQuotasRequest;
+        DescribeQuorum describe_quorum DescribeQuorumRequest;
+        DescribeProducers describe_producers DescribeProducersRequest;
+        DescribeTransactions describe_transactions DescribeTransactionsRequest;
+        ListTransactions list_transactions ListTransactionsRequest;
+        ListConfigResources list_config_resources ListConfigResourcesRequest;
     };
     whole[4..].to_vec()
 }

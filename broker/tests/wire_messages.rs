@@ -87,6 +87,42 @@ macro_rules! each_message {
         $check!(ours::delete_groups::DeleteGroupsResponse, theirs::DeleteGroupsResponse);
         $check!(ours::offset_delete::OffsetDeleteRequest, theirs::OffsetDeleteRequest);
         $check!(ours::offset_delete::OffsetDeleteResponse, theirs::OffsetDeleteResponse);
+        $check!(ours::alter_configs::AlterConfigsRequest, theirs::AlterConfigsRequest);
+        $check!(ours::alter_configs::AlterConfigsResponse, theirs::AlterConfigsResponse);
+        $check!(ours::describe_log_dirs::DescribeLogDirsRequest, theirs::DescribeLogDirsRequest);
+        $check!(ours::describe_log_dirs::DescribeLogDirsResponse, theirs::DescribeLogDirsResponse);
+        $check!(ours::elect_leaders::ElectLeadersRequest, theirs::ElectLeadersRequest);
+        $check!(ours::elect_leaders::ElectLeadersResponse, theirs::ElectLeadersResponse);
+        $check!(
+            ours::alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+            theirs::AlterPartitionReassignmentsRequest
+        );
+        $check!(
+            ours::alter_partition_reassignments::AlterPartitionReassignmentsResponse,
+            theirs::AlterPartitionReassignmentsResponse
+        );
+        $check!(
+            ours::list_partition_reassignments::ListPartitionReassignmentsRequest,
+            theirs::ListPartitionReassignmentsRequest
+        );
+        $check!(
+            ours::list_partition_reassignments::ListPartitionReassignmentsResponse,
+            theirs::ListPartitionReassignmentsResponse
+        );
+        $check!(ours::describe_client_quotas::DescribeClientQuotasRequest, theirs::DescribeClientQuotasRequest);
+        $check!(ours::describe_client_quotas::DescribeClientQuotasResponse, theirs::DescribeClientQuotasResponse);
+        $check!(ours::alter_client_quotas::AlterClientQuotasRequest, theirs::AlterClientQuotasRequest);
+        $check!(ours::alter_client_quotas::AlterClientQuotasResponse, theirs::AlterClientQuotasResponse);
+        $check!(ours::describe_quorum::DescribeQuorumRequest, theirs::DescribeQuorumRequest);
+        $check!(ours::describe_quorum::DescribeQuorumResponse, theirs::DescribeQuorumResponse);
+        $check!(ours::describe_producers::DescribeProducersRequest, theirs::DescribeProducersRequest);
+        $check!(ours::describe_producers::DescribeProducersResponse, theirs::DescribeProducersResponse);
+        $check!(ours::describe_transactions::DescribeTransactionsRequest, theirs::DescribeTransactionsRequest);
+        $check!(ours::describe_transactions::DescribeTransactionsResponse, theirs::DescribeTransactionsResponse);
+        $check!(ours::list_transactions::ListTransactionsRequest, theirs::ListTransactionsRequest);
+        $check!(ours::list_transactions::ListTransactionsResponse, theirs::ListTransactionsResponse);
+        $check!(ours::list_config_resources::ListConfigResourcesRequest, theirs::ListConfigResourcesRequest);
+        $check!(ours::list_config_resources::ListConfigResourcesResponse, theirs::ListConfigResourcesResponse);
         $check!(ours::offset_commit_key::OffsetCommitKey);
         $check!(ours::offset_commit_value::OffsetCommitValue);
         $check!(ours::group_metadata_key::GroupMetadataKey);

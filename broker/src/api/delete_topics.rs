@@ -12,10 +12,12 @@ use crate::server::node::Node;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::generated::delete_topics::{DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse};
 
-use super::controller;
+use super::{controller, mutations};
 
 /// The first version that names topics in structures.
 const STATES_FROM: i16 = 6;
+/// The first version of clients that understand THROTTLING_QUOTA_EXCEEDED.
+const STRICT_FROM: i16 = 5;
 
 pub(crate) async fn handle(node: &Rc<Node>, request: &Envelope, body: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let topics: Vec<TopicRef> = match request.version >= STATES_FROM {
@@ -26,12 +28,28 @@ pub(crate) async fn handle(node: &Rc<Node>, request: &Envelope, body: DeleteTopi
             .collect(),
         false => body.topic_names.into_iter().map(TopicRef::Name).collect(),
     };
+    let partitions = topics.iter().map(|topic| partitions(node, topic));
+    let admitted = mutations::admitted(request, STRICT_FROM, partitions).await;
+    let all = topics;
+    let topics = mutations::those(all.iter().cloned(), &admitted);
     let responses = match controller::submit(node, Request::DeleteTopics(topics.clone())).await {
         Ok(Reply::DeletedTopics(deleted)) => deleted.into_iter().map(result).collect(),
         Ok(_) => topics.into_iter().map(|topic| failed(topic, ErrorCode::UnknownServerError)).collect(),
         Err(error) => topics.into_iter().map(|topic| failed(topic, error)).collect(),
     };
+    let refusals = all.into_iter().map(|topic| failed(topic, ErrorCode::ThrottlingQuotaExceeded));
+    let responses = mutations::merged(&admitted, responses, refusals);
     DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
+}
+
+/// How many partitions go with the topic.
+fn partitions(node: &Node, topic: &TopicRef) -> usize {
+    let catalog = node.catalog.borrow();
+    let found = match topic {
+        TopicRef::Name(name) => catalog.topic_named(name),
+        TopicRef::Id(id) => catalog.topic(*id),
+    };
+    found.map_or(0, |topic| topic.partitions.len())
 }
 
 fn result(topic: DeletedTopic) -> DeletableTopicResult {

@@ -1,13 +1,14 @@
 //! DescribeConfigs (key 32), versions 1 to 4.
 //!
-//! - Topics and this broker, every configuration with its source, or those that are named; null or no names mean all.
+//! - Topics, this broker and groups, every configuration with its source, or those that are named; null or no names mean all.
+//! - The broker without a name stands for what was set on all brokers, and nothing else.
 //! - Synonyms are the layers that a value overrides, the one that holds first; types and documentation from version 3.
 //! - A secret value is null. A topic that does not exist is 3; another broker or kind of resource is INVALID_REQUEST.
 
 use std::collections::BTreeSet;
 
 use crate::catalog::{Rejection, Resource, check_topic_name};
-use crate::configs::{ConfigEntry, Synonym, describe_broker, describe_topic};
+use crate::configs::{ConfigEntry, Synonym, describe_broker, describe_broker_defaults, describe_group, describe_topic};
 use crate::server::dispatch::{Outcome, any_error};
 use crate::server::node::Node;
 use crate::wire::error_code::ErrorCode;
@@ -40,17 +41,22 @@ fn describe(node: &Node, resource: &DescribeConfigsResource) -> Result<Vec<Confi
     let cluster = node.cluster();
     let catalog = node.catalog.borrow();
     let broker = catalog.broker_configs(&cluster.properties, cluster.node_id);
-    match Resource::new(resource.resource_type, &resource.resource_name) {
-        Resource::Topic(name) => match catalog.topic_named(&name) {
-            Some(_) => Ok(describe_topic(catalog.topic_overrides(&name), &broker)),
-            None => check_topic_name(&name).and_then(|()| Err(rejection(ErrorCode::UnknownTopicOrPartition, ""))),
+    let resource = Resource::new(resource.resource_type, &resource.resource_name);
+    match &resource {
+        Resource::Topic(name) => match catalog.topic_named(name) {
+            Some(_) => Ok(describe_topic(catalog.topic_overrides(name), &broker)),
+            None => check_topic_name(name).and_then(|()| Err(rejection(ErrorCode::UnknownTopicOrPartition, ""))),
         },
-        Resource::Broker(Some(id)) if id == cluster.node_id => Ok(describe_broker(&broker)),
-        Resource::Broker(None) => Ok(describe_broker(&broker)),
+        Resource::Broker(Some(id)) if *id == cluster.node_id => Ok(describe_broker(&broker)),
+        Resource::Broker(None) => Ok(describe_broker_defaults(&broker)),
         Resource::Broker(Some(id)) => Err(rejection(
             ErrorCode::InvalidRequest,
             &format!("Unexpected broker id, expected {}, but received {id}", cluster.node_id),
         )),
+        Resource::Group(name) if name.is_empty() => {
+            Err(rejection(ErrorCode::InvalidRequest, "Group name must not be empty"))
+        }
+        Resource::Group(_) => Ok(describe_group(catalog.overrides(&resource))),
         Resource::Other(kind, name) => Err(rejection(
             ErrorCode::InvalidRequest,
             &format!("Configurations of resource '{name}' of type {kind} are not served."),

@@ -7,6 +7,8 @@
 //! - Sessions (KIP-227) belong to the shard of the connection; on another one they are unknown (70) and begin anew.
 //! - Beyond the log's end or before its start is 1; between the high watermark and the end is empty. Leader epochs: 74, 75;
 //!   from version 12 `last_fetched_epoch` finds where the logs part. From version 13 topics are named by id (100).
+//! - A client over its quota is answered without records, and how long to wait; one answer holds at most what the quota's
+//!   window does.
 //! - zstd to a version below 10 is 76: batches are not converted.
 //! - Left out: followers (they read as consumers do), preferred replicas, aborted transactions (none can be written).
 
@@ -14,6 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::fetch_sessions::{FetchContext, PartitionKey, SessionRequest, Told, TopicKey, Wanted};
+use crate::quotas::{Charge, Quantity};
 use crate::server::connection::{Answer, Connection, End};
 use crate::server::dispatch::{Work, malformed};
 use crate::server::envelope::Envelope;
@@ -43,9 +46,16 @@ pub(crate) fn start(connection: &Rc<Connection>, envelope: &Envelope, frame: &[u
     let body = frame.get(envelope.body_at..).unwrap_or_default();
     let request =
         FetchRequest::parse(body, envelope.version).map_err(|error| malformed(envelope, &error.to_string()))?;
-    let asked = asked(envelope, &request, connection.node.fetch_bytes_max);
+    let asked = asked(envelope, &request, bytes_max(&connection.node, envelope));
     let (connection, envelope) = (Rc::clone(connection), envelope.clone());
     Ok(Box::pin(async move { Some(Answer::Send(fetch(&connection, &envelope, asked).await)) }))
+}
+
+/// The most bytes of an answer to this client.
+fn bytes_max(node: &Node, envelope: &Envelope) -> i32 {
+    let limit = envelope.usage.as_ref().and_then(|usage| usage.limit(Quantity::Fetch));
+    // A float that is too large becomes the largest number.
+    limit.map_or(node.fetch_bytes_max, |limit| node.fetch_bytes_max.min(limit.window_amount() as i32))
 }
 
 fn asked(envelope: &Envelope, request: &FetchRequest<'_>, bytes_max: i32) -> Asked {
@@ -99,11 +109,24 @@ async fn fetch(connection: &Rc<Connection>, envelope: &Envelope, asked: Asked) -
         Err(error) => return refused(envelope, error),
     };
     let parts: Vec<Part> = context.wanted.iter().map(|wanted| part(node, wanted)).collect();
-    let found = fetching::fetch(connection, asked.reader, asked.limits, parts).await;
-    let mut response = answer(node, envelope, asked.reader, &context, found.parts);
+    let mut found = fetching::fetch(connection, asked.reader, asked.limits, parts).await;
+    let throttle_time_ms = pay(envelope, &mut found.parts).await;
+    let mut response = answer(node, envelope, asked.reader, throttle_time_ms, &context, found.parts);
     response.parked_us = found.parked_us;
     node.count(|metrics| metrics.fetched_bytes += response.bytes());
     response
+}
+
+/// Charges the records; those that are too many are not answered. Returns how long the client has to wait.
+async fn pay(envelope: &Envelope, fetched: &mut [Result<Fetched, ErrorCode>]) -> i32 {
+    let Some(usage) = &envelope.usage else {
+        return 0;
+    };
+    let bytes: usize = fetched.iter().flatten().flat_map(|found| &found.records).map(|piece| piece.len()).sum();
+    if bytes > 0 && !usage.charge(Quantity::Fetch, Charge::IfWithin(bytes as f64)).await {
+        fetched.iter_mut().flatten().for_each(|found| found.records.clear());
+    }
+    envelope.settle().await
 }
 
 /// A response without partitions.
@@ -140,6 +163,7 @@ fn answer(
     node: &Node,
     envelope: &Envelope,
     reader: Reader,
+    throttle_time_ms: i32,
     context: &FetchContext,
     fetched: Vec<Result<Fetched, ErrorCode>>,
 ) -> Response {
@@ -156,7 +180,7 @@ fn answer(
         }
     }
     let body = FetchResponse {
-        throttle_time_ms: 0,
+        throttle_time_ms,
         error: session.error,
         session_id: session.session_id,
         partitions: &results,

@@ -1,6 +1,6 @@
 //! IncrementalAlterConfigs (key 44), versions 0 to 1.
 //!
-//! - All changes of a resource hold or none does; set, delete, append and subtract. Topics and this broker only.
+//! - All changes of a resource hold or none does; set, delete, append and subtract. Topics, this broker and groups only.
 //! - The answer leaves when every shard's logs work with the new values. `validate_only` changes nothing.
 
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use super::controller;
 pub(crate) async fn handle(node: &Rc<Node>, body: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
     let resources: Vec<AlterResource> = body.resources.into_iter().map(alter_resource).collect();
     let names: Vec<(i8, String)> = resources.iter().map(|asked| (asked.kind, asked.name.clone())).collect();
-    let request = Request::AlterConfigs { resources, validate_only: body.validate_only };
+    let request = Request::AlterConfigs { resources, replaces: false, validate_only: body.validate_only };
     let responses = match controller::submit(node, request).await {
         Ok(Reply::AlteredConfigs(altered)) => altered.into_iter().map(result).collect(),
         Ok(_) => names.into_iter().map(|name| failed(name, ErrorCode::UnknownServerError)).collect(),

@@ -20,6 +20,7 @@ use watershed_core::io::executor;
 use watershed_core::io::shard::Incoming;
 use watershed_core::units::{ShardId, TopicPartition};
 
+use crate::quotas::{Charge, Quantity};
 use crate::server::append::{Placed, Placing};
 use crate::server::calls::{Call, Crossing, Reply};
 use crate::server::connection::{Answer, Connection, End};
@@ -108,7 +109,7 @@ pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, mut 
     if parts.iter().any(is_corrupt) {
         connection.warn("a batch was refused: its checksum is wrong");
     }
-    let (acks, timeout_ms) = (request.acks, request.timeout_ms);
+    let (acks, timeout_ms, bytes) = (request.acks, request.timeout_ms, frame.len() + frame.gap().len());
     let asked = enqueue(node, accepted, records).await;
     let (node, envelope) = (Rc::clone(node), envelope.clone());
     Ok(Box::pin(async move {
@@ -118,7 +119,11 @@ pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, mut 
             settle(&node, deadline, asked, &mut parts).await;
         }
         drop(credit);
-        answer(&envelope, acks, &parts)
+        if let Some(usage) = &envelope.usage {
+            usage.charge(Quantity::Produce, Charge::Done(bytes as f64)).await;
+        }
+        let throttle_time_ms = envelope.settle().await;
+        answer(&envelope, acks, throttle_time_ms, &parts)
     }))
 }
 
@@ -243,14 +248,14 @@ async fn settle(node: &Rc<Node>, deadline: std::time::Instant, asked: Asked, par
 }
 
 /// The answer, if there may be one.
-fn answer(envelope: &Envelope, acks: i16, parts: &[Part]) -> Option<Answer> {
+fn answer(envelope: &Envelope, acks: i16, throttle_time_ms: i32, parts: &[Part]) -> Option<Answer> {
     let results: Vec<ProduceResult<'_>> = parts.iter().map(result).collect();
     let error = results.iter().map(|result| result.error).find(|error| *error != ErrorCode::None);
     if acks == 0 {
         let why = |error: ErrorCode| format!("a produce without acks failed: {}", error.name());
         return error.map(|error| Answer::Close(why(error)));
     }
-    let response = ProduceResponse { partitions: &results, ..ProduceResponse::default() };
+    let response = ProduceResponse { partitions: &results, throttle_time_ms, ..ProduceResponse::default() };
     Some(Answer::Send(Response {
         pieces: vec![response.frame(envelope.version, envelope.correlation_id).into()],
         failed: error.is_some(),

@@ -8,7 +8,9 @@ use super::image::Resource;
 use super::names;
 use super::record::{ConfigRecord, MetadataRecord};
 use super::rejection::{Outcome, refuse};
-use crate::configs::{BrokerProperties, ConfigType, parts, property, topic_row, topic_value, validate_topic};
+use crate::configs::{
+    BrokerProperties, ConfigType, group_row, parts, property, topic_row, topic_value, validate_group, validate_topic,
+};
 use crate::wire::error_code::ErrorCode;
 
 /// What to do with one configuration. The numbers are Kafka's.
@@ -54,6 +56,7 @@ pub struct Altered {
 pub(super) fn alter_configs(
     controller: &mut Controller,
     resources: Vec<AlterResource>,
+    replaces: bool,
     validate_only: bool,
     records: &mut Vec<MetadataRecord>,
 ) -> Vec<Altered> {
@@ -67,7 +70,7 @@ pub(super) fn alter_configs(
     for asked in resources {
         let result = match twice.contains(&(asked.kind, asked.name.clone())) {
             true => refuse(ErrorCode::InvalidRequest, "Each resource must appear at most once."),
-            false => plan(controller, &asked),
+            false => plan(controller, &asked, replaces),
         };
         let result = result.map(|changed| {
             if !validate_only {
@@ -80,11 +83,11 @@ pub(super) fn alter_configs(
     altered
 }
 
-fn plan(controller: &Controller, asked: &AlterResource) -> Outcome<Vec<ConfigRecord>> {
+fn plan(controller: &Controller, asked: &AlterResource, replaces: bool) -> Outcome<Vec<ConfigRecord>> {
     let resource = Resource::new(asked.kind, &asked.name);
     check_resource(controller, &resource)?;
     let old = controller.image().overrides(&resource);
-    let mut new = old.clone();
+    let mut new = if replaces { BTreeMap::new() } else { old.clone() };
     let mut once = BTreeSet::new();
     for (name, op) in &asked.changes {
         if !once.insert(name) {
@@ -105,7 +108,10 @@ fn check_resource(controller: &Controller, resource: &Resource) -> Outcome<()> {
                 refuse(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."))
             }),
         },
-        Resource::Broker(None) => Ok(()),
+        Resource::Group(name) if name.is_empty() => {
+            refuse(ErrorCode::InvalidRequest, "Default group resources are not allowed.")
+        }
+        Resource::Group(_) | Resource::Broker(None) => Ok(()),
         Resource::Broker(Some(broker)) if *broker == node => Ok(()),
         Resource::Broker(Some(broker)) => {
             refuse(ErrorCode::InvalidRequest, format!("Unexpected broker id, expected {node}, but received {broker}"))
@@ -156,6 +162,7 @@ fn change(
 fn kind(resource: &Resource, name: &str) -> Option<ConfigType> {
     match resource {
         Resource::Topic(_) => topic_row(name).map(|row| row.kind),
+        Resource::Group(_) => group_row(name).map(|row| row.kind),
         _ => property(name).map(|row| row.kind),
     }
 }
@@ -200,13 +207,14 @@ fn check_values(resource: &Resource, values: &BTreeMap<String, String>) -> Outco
             }
             validate_topic(&values).or_else(|message| refuse(ErrorCode::InvalidConfig, message))
         }
+        Resource::Group(_) => validate_group(values).or_else(|message| refuse(ErrorCode::InvalidConfig, message)),
         _ => values.iter().try_for_each(|(name, value)| check_property(name, value)),
     }
 }
 
 fn check_property(name: &str, value: &str) -> Outcome<()> {
     match BrokerProperties::check(name, value) {
-        Err(mistake) => refuse(ErrorCode::InvalidConfig, mistake.to_string()),
+        Err(mistake) => refuse(ErrorCode::InvalidRequest, mistake.to_string()),
         Ok(row) if !row.is_dynamic() => {
             refuse(ErrorCode::InvalidRequest, format!("Cannot update these configs dynamically: {name}"))
         }

@@ -11,6 +11,7 @@ use super::create::{self, CreatedTopic, TopicCreation};
 use super::delete::{self, DeletedTopic, TopicRef};
 use super::image::Catalog;
 use super::partitions::{self, GrownTopic, NewPartitions};
+use super::quotas::{self, AlterQuota, AlteredQuota};
 use super::record::{
     BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, FeatureLevelRecord, MetadataRecord,
     PartitionChangeRecord, ProducerIdsRecord, RegisterBrokerRecord,
@@ -36,6 +37,12 @@ pub enum Request {
     },
     AlterConfigs {
         resources: Vec<AlterResource>,
+        /// What is set and not named is deleted.
+        replaces: bool,
+        validate_only: bool,
+    },
+    AlterQuotas {
+        entries: Vec<AlterQuota>,
         validate_only: bool,
     },
     /// A block of producer ids for a registered broker.
@@ -77,6 +84,7 @@ pub enum Reply {
     DeletedTopics(Vec<DeletedTopic>),
     CreatedPartitions(Vec<GrownTopic>),
     AlteredConfigs(Vec<Altered>),
+    AlteredQuotas(Vec<AlteredQuota>),
     ProducerIds(Outcome<Block>),
     /// How many of the partitions exist and have a new leader epoch now.
     RaisedLeaderEpochs(usize),
@@ -126,9 +134,12 @@ impl Controller {
                 let grown = partitions::create_partitions(self, topics, validate_only, &mut records);
                 Reply::CreatedPartitions(grown)
             }
-            Request::AlterConfigs { resources, validate_only } => {
-                let altered = alter::alter_configs(self, resources, validate_only, &mut records);
+            Request::AlterConfigs { resources, replaces, validate_only } => {
+                let altered = alter::alter_configs(self, resources, replaces, validate_only, &mut records);
                 Reply::AlteredConfigs(altered)
+            }
+            Request::AlterQuotas { entries, validate_only } => {
+                Reply::AlteredQuotas(quotas::alter_quotas(self, entries, validate_only, &mut records))
             }
             Request::AllocateProducerIds { broker_id, broker_epoch } => {
                 Reply::ProducerIds(self.allocate(broker_id, broker_epoch, &mut records))

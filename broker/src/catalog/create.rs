@@ -189,7 +189,7 @@ fn manual(controller: &Controller, topic: &NewTopic) -> Outcome<Vec<Vec<i32>>> {
     }
     let mut by_number = BTreeMap::new();
     for assignment in &topic.assignments {
-        check_brokers(controller, &assignment.brokers)?;
+        check_brokers(controller.node(), &assignment.brokers)?;
         let earlier = by_number.insert(assignment.partition, assignment.brokers.clone());
         if earlier.is_some() {
             let message = format!("Found multiple manual partition assignments for partition {}", assignment.partition);
@@ -204,8 +204,8 @@ fn manual(controller: &Controller, topic: &NewTopic) -> Outcome<Vec<Vec<i32>>> {
 }
 
 /// One replica on a registered broker: more is not possible in a cluster of one.
-pub(super) fn check_brokers(controller: &Controller, brokers: &[i32]) -> Outcome<()> {
-    let node = controller.node();
+/// Whether these brokers can hold a partition: exactly the one that there is.
+pub(crate) fn check_brokers(node: i32, brokers: &[i32]) -> Outcome<()> {
     let message = match brokers {
         [one] if *one == node => return Ok(()),
         [] => "The manual partition assignment includes an empty replica list.".to_owned(),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use watershed_core::units::{TopicId, TopicPartition};
 
 use super::names;
+use super::quotas::QuotaEntity;
 use super::record::{
     BrokerRegistrationChangeRecord, ClientQuotaRecord, ConfigRecord, EntityData, FeatureLevelRecord, MetadataRecord,
     PartitionChangeRecord, PartitionRecord, ProducerIdsRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
@@ -22,6 +23,8 @@ pub enum Resource {
     Topic(String),
     /// One broker, or with `None` the default of all (4).
     Broker(Option<i32>),
+    /// By name (32).
+    Group(String),
     /// A type that this broker replays and keeps, but does not act on.
     Other(i8, String),
 }
@@ -29,11 +32,13 @@ pub enum Resource {
 impl Resource {
     pub const TOPIC: i8 = 2;
     pub const BROKER: i8 = 4;
+    pub const GROUP: i8 = 32;
 
     /// From a record or a request; a broker whose name is no number becomes [`Resource::Other`].
     pub fn new(kind: i8, name: &str) -> Resource {
         match (kind, name, name.parse()) {
             (Resource::TOPIC, ..) => Resource::Topic(name.to_owned()),
+            (Resource::GROUP, ..) => Resource::Group(name.to_owned()),
             (Resource::BROKER, "", _) => Resource::Broker(None),
             (Resource::BROKER, _, Ok(node)) => Resource::Broker(Some(node)),
             _ => Resource::Other(kind, name.to_owned()),
@@ -45,6 +50,7 @@ impl Resource {
         match self {
             Resource::Topic(_) => Resource::TOPIC,
             Resource::Broker(_) => Resource::BROKER,
+            Resource::Group(_) => Resource::GROUP,
             Resource::Other(kind, _) => *kind,
         }
     }
@@ -52,7 +58,7 @@ impl Resource {
     /// The name as records and requests carry it.
     pub fn name(&self) -> String {
         match self {
-            Resource::Topic(name) | Resource::Other(_, name) => name.clone(),
+            Resource::Topic(name) | Resource::Group(name) | Resource::Other(_, name) => name.clone(),
             Resource::Broker(node) => node.map(|node| node.to_string()).unwrap_or_default(),
         }
     }
@@ -99,7 +105,7 @@ impl Topic {
 /// One quota of a client entity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientQuota {
-    pub entity: Vec<(String, Option<String>)>,
+    pub entity: QuotaEntity,
     pub key: String,
     pub value: f64,
 }
@@ -114,7 +120,8 @@ pub enum Change {
     TopicRemoved(Topic),
     ConfigChanged(Resource),
     BrokerChanged(i32),
-    /// A feature, a quota, a producer id block, or nothing.
+    QuotaChanged,
+    /// A feature, a producer id block, or nothing.
     Other,
 }
 
@@ -127,7 +134,7 @@ fn misfit<T>(what: impl Into<String>) -> Result<T, ReplayError> {
     Err(ReplayError(what.into()))
 }
 
-type QuotaKey = (Vec<(String, Option<String>)>, String);
+type QuotaKey = (QuotaEntity, String);
 
 /// The image.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -382,14 +389,16 @@ impl Catalog {
     }
 
     fn set_quota(&mut self, record: &ClientQuotaRecord) -> Change {
-        let entity = record.entity.iter().map(|part| (part.entity_type.clone(), part.entity_name.clone())).collect();
+        let part = |part: &EntityData| (part.entity_type.clone(), part.entity_name.clone());
+        let mut entity: QuotaEntity = record.entity.iter().map(part).collect();
+        entity.sort();
         let key = (entity, record.key.clone());
         if record.remove {
             self.quotas.remove(&key);
         } else {
             self.quotas.insert(key, record.value);
         }
-        Change::Other
+        Change::QuotaChanged
     }
 
     fn take_producer_ids(&mut self, record: &ProducerIdsRecord) -> Result<Change, ReplayError> {

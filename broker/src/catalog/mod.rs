@@ -12,12 +12,15 @@ mod delete;
 mod image;
 mod names;
 mod partitions;
+mod quotas;
 mod rebuild;
 mod record;
 mod rejection;
 
 pub use alter::{AlterOp, AlterResource, Altered};
 pub use controller::{Controller, Format, RegisterBroker, Reply, Request};
+#[cfg(feature = "server")]
+pub(crate) use create::check_brokers;
 pub use create::{Assignment, Created, CreatedTopic, NewTopic, TopicCreation};
 pub use delete::{DeletedTopic, TopicRef};
 pub use image::{Catalog, Change, ClientQuota, Partition, ReplayError, Resource, Topic};
@@ -25,6 +28,10 @@ pub use image::{Catalog, Change, ClientQuota, Partition, ReplayError, Resource, 
 pub(crate) use names::check as check_topic_name;
 pub use names::is_internal;
 pub use partitions::{GrownTopic, NewPartitions};
+pub use quotas::{
+    AlterQuota, AlteredQuota, CLIENT_ID, CONSUMER_BYTE_RATE, CONTROLLER_MUTATION_RATE, PRODUCER_BYTE_RATE, QuotaEntity,
+    QuotaFilter, QuotaMatch, REQUEST_PERCENTAGE, USER,
+};
 pub use rebuild::{Rebuild, Rebuilt};
 pub use record::*;
 pub use rejection::Rejection;

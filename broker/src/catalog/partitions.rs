@@ -87,6 +87,6 @@ fn replicas(controller: &Controller, asked: &NewPartitions, added: usize) -> Out
         );
         return refuse(ErrorCode::InvalidReplicaAssignment, message);
     }
-    given.iter().try_for_each(|brokers| check_brokers(controller, brokers))?;
+    given.iter().try_for_each(|brokers| check_brokers(controller.node(), brokers))?;
     Ok(given.clone())
 }

@@ -34,9 +34,26 @@ pub fn property(name: &str) -> Option<&'static BrokerRow> {
     BROKER_ROWS.iter().find(|row| row.name == name)
 }
 
+/// Properties that may be set while the broker runs besides the defaults of topics. Kafka reads all of them but
+/// `producer.id.expiration.ms` at its start only; a limit of groups is nothing to restart a broker for.
+const DYNAMIC: [&str; 7] = [
+    "group.initial.rebalance.delay.ms",
+    "group.max.session.timeout.ms",
+    "group.max.size",
+    "group.min.session.timeout.ms",
+    "offset.metadata.max.bytes",
+    "offsets.retention.minutes",
+    "producer.id.expiration.ms",
+];
+
 impl BrokerRow {
-    /// Whether it may be set while the broker runs: it is the default of a topic configuration, in the same unit.
+    /// Whether it may be set while the broker runs: it is the default of a topic configuration, in the same unit, or
+    /// one that is looked up whenever it is needed.
     pub fn is_dynamic(&self) -> bool {
+        DYNAMIC.contains(&self.name) || self.is_topic_default()
+    }
+
+    fn is_topic_default(&self) -> bool {
         let synonyms = || TOPIC_ROWS.iter().flat_map(|row| row.synonyms);
         synonyms().any(|(name, scale)| *name == self.name && *scale == 1)
     }
@@ -120,6 +137,16 @@ pub struct BrokerConfigs<'a> {
 }
 
 impl BrokerConfigs<'_> {
+    /// A whole number that has a default, from the strongest layer that says one. Asking for another kind of property is
+    /// a bug.
+    pub fn number(&self, name: &str) -> i64 {
+        let set = [self.dynamic, self.dynamic_default].into_iter().find_map(|layer| layer.get(name));
+        match set {
+            Some(value) => value.trim().parse().expect("a whole number, checked when it was set"),
+            None => self.properties.number(name),
+        }
+    }
+
     /// The value of a topic configuration for topics that do not set it, in the topic's unit.
     pub(super) fn topic_default(&self, row: &TopicRow) -> String {
         let layers = [self.dynamic, self.dynamic_default, self.properties.given()];

@@ -17,6 +17,7 @@ pub enum ConfigSource {
     DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
+    DynamicGroup = 8,
 }
 
 impl ConfigSource {
@@ -87,6 +88,18 @@ pub fn describe_broker(broker: &BrokerConfigs<'_>) -> Vec<ConfigEntry> {
         }
     };
     BROKER_ROWS.iter().map(entry).collect()
+}
+
+/// What was set on all brokers, in the order of names.
+pub fn describe_broker_defaults(broker: &BrokerConfigs<'_>) -> Vec<ConfigEntry> {
+    let mut entries = describe_broker(broker);
+    entries.retain(|entry| broker.dynamic_default.contains_key(entry.name));
+    for entry in &mut entries {
+        entry.synonyms.retain(|synonym| synonym.source == ConfigSource::DynamicDefaultBroker);
+        entry.source = ConfigSource::DynamicDefaultBroker;
+        entry.value = entry.synonyms.first().and_then(|first| first.value.clone());
+    }
+    entries
 }
 
 fn strongest(synonyms: &[Synonym]) -> ConfigSource {

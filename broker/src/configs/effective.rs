@@ -32,7 +32,7 @@ pub fn effective_topic_settings(overrides: &BTreeMap<String, String>, broker: &B
         timestamp_before_max_ms: values.number("message.timestamp.before.max.ms"),
         timestamp_after_max_ms: values.number("message.timestamp.after.max.ms"),
         index_interval_bytes: u32::try_from(values.number("index.interval.bytes")).unwrap_or(u32::MAX),
-        producer_expiration_ms: broker.properties.number("producer.id.expiration.ms"),
+        producer_expiration_ms: broker.number("producer.id.expiration.ms"),
         control: false,
     }
 }

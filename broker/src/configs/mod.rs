@@ -8,14 +8,16 @@ mod broker;
 mod broker_table;
 mod describe;
 mod effective;
+mod group;
 mod topic;
 mod topic_table;
 mod value;
 
 pub use broker::{BrokerConfigs, BrokerProperties, BrokerRow, PropertyMistake, property};
 pub use broker_table::BROKER_ROWS;
-pub use describe::{ConfigEntry, ConfigSource, Synonym, describe_broker, describe_topic};
+pub use describe::{ConfigEntry, ConfigSource, Synonym, describe_broker, describe_broker_defaults, describe_topic};
 pub use effective::effective_topic_settings;
+pub use group::{GROUP_ROWS, GroupRow, describe_group, group_row, validate_group};
 pub use topic::{TopicRow, topic_row, topic_value, validate_topic};
 pub use topic_table::TOPIC_ROWS;
 pub(crate) use value::parts;

@@ -79,6 +79,11 @@ impl Coordinator {
         Coordinator { settings, ..Coordinator::default() }
     }
 
+    /// Works by these limits from now on. What was begun under others is not taken back.
+    pub fn configure(&mut self, settings: GroupSettings) {
+        self.settings = settings;
+    }
+
     /// Takes in a record that the log holds.
     pub fn replay(&mut self, record: GroupRecord) {
         let (GroupRecord::Offset { group: id, .. } | GroupRecord::Group { group: id, .. }) = &record;

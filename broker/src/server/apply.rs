@@ -10,6 +10,7 @@ use watershed_core::io::executor::spawn;
 use watershed_core::units::{ShardId, Stamp, TopicPartition};
 
 use crate::catalog::{Change, MetadataRecord, Resource};
+use crate::quotas::QuotaTable;
 
 use super::boot::Beginning;
 use super::node::Node;
@@ -75,14 +76,19 @@ fn follow(node: &Rc<Node>, change: Change) -> Stamp {
             configure(node, |topic| topic == name);
             Stamp(0)
         }
+        Change::QuotaChanged => {
+            *node.quotas.borrow_mut() = QuotaTable::new(node.catalog.borrow().quotas());
+            Stamp(0)
+        }
         Change::ConfigChanged(Resource::Broker(_)) => {
             configure(node, |_| true);
+            groups::configure(node);
             Stamp(0)
         }
         Change::TopicCreated(_)
         | Change::PartitionCreated(_)
         | Change::PartitionChanged(_)
-        | Change::ConfigChanged(Resource::Other(..))
+        | Change::ConfigChanged(Resource::Group(_) | Resource::Other(..))
         | Change::BrokerChanged(_)
         | Change::Other => Stamp(0),
     }

@@ -55,6 +55,8 @@ pub(crate) async fn lead(node: &Rc<Node>, data_dir: &DataDir, identity: Identity
             node_id: identity.node_id,
             host: identity.advertised.host,
             port: identity.advertised.port,
+            log_dir: data_dir.path().display().to_string(),
+            directory_id: data_dir.directory_id(),
             properties: identity.properties,
             broker_epoch,
         },

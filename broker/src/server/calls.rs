@@ -9,12 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use watershed_core::io::arena::Lent;
-use watershed_core::io::shard::Incoming;
+use watershed_core::io::shard::{Incoming, LogState};
 use watershed_core::io::socket::{RawStream, Stream};
+use watershed_core::partition::ActiveProducer;
 use watershed_core::units::{ShardId, TopicPartition};
 
 use crate::catalog;
 use crate::groups::Listed;
+use crate::quotas::{Charge, Limit, Verdict};
 use crate::wire::error_code::ErrorCode;
 
 use super::append::{Placed, Placing};
@@ -25,7 +27,7 @@ use super::groups::{self, GroupAsk, GroupTold};
 use super::node::Node;
 use super::offsets::{self, OffsetAsk, OffsetFound};
 use super::reads::{self, ReadAsk, Reader, Seen};
-use super::{connection, drain, metadata};
+use super::{connection, drain, metadata, quotas};
 
 /// Bytes that cross to another core: lent where they lie, or few enough to have been copied.
 pub(crate) enum Crossing {
@@ -57,10 +59,16 @@ pub(crate) enum Call {
     Offsets(Reader, Vec<OffsetAsk>),
     EpochEnds(Vec<(TopicPartition, i32, i32)>),
     DeleteRecords(Vec<(TopicPartition, i64)>),
+    /// The producers that each partition remembers.
+    Producers(Vec<TopicPartition>),
+    /// The state of every log of the shard.
+    LogStates,
     /// Ask the coordinator of a group, which is that partition of the offsets topic.
     Group(TopicPartition, String, GroupAsk),
     /// The groups of all coordinators of the shard.
     ListGroups,
+    /// Count a use against a quota; to the shard that counts for the client.
+    Charge(Limit, Charge),
     /// Change the catalog; to the metadata host only.
     Submit(Box<catalog::Request>),
     /// Begin to serve with this catalog and these owners; answered when the logs that this shard lacks exist.
@@ -86,8 +94,11 @@ pub(crate) enum Reply {
     Offsets(Vec<Result<OffsetFound, ErrorCode>>),
     EpochEnds(Vec<Result<(i32, i64), ErrorCode>>),
     Deleted(Vec<Result<i64, ErrorCode>>),
+    Producers(Vec<Result<Vec<ActiveProducer>, ErrorCode>>),
+    LogStates(Vec<(TopicPartition, LogState)>),
     Group(Result<GroupTold, ErrorCode>),
     Groups(Result<Vec<Listed>, ErrorCode>),
+    Charged(Verdict),
     Submitted(Box<catalog::Reply>),
     Held(Vec<TopicPartition>),
     /// The log could not do it; the reason is in the log of the process.
@@ -128,8 +139,14 @@ pub(crate) fn answer(node: &Rc<Node>, from: ShardId, call: Call) -> Answering {
             let deleted = offsets::delete_records(node, &asks);
             later(node, async move |node| Reply::Deleted(deleted.durable(&node).await))
         }
+        Call::Producers(asks) => {
+            let found = offsets::producers(node, &asks);
+            later(node, async move |node| Reply::Producers(found.durable(&node).await))
+        }
+        Call::LogStates => Answering::Now(Reply::LogStates(log_states(node))),
         Call::Group(at, group, ask) => groups::ask(node, at, &group, ask),
         Call::ListGroups => Answering::Now(Reply::Groups(groups::list(node))),
+        Call::Charge(limit, charge) => Answering::Now(Reply::Charged(quotas::charge(node, &limit, charge))),
         Call::Submit(request) => {
             let submitted = metadata::submit(node, *request);
             later(node, async move |_| submitted.await)
@@ -163,6 +180,11 @@ pub(crate) fn answer(node: &Rc<Node>, from: ShardId, call: Call) -> Answering {
             Answering::Now(Reply::Done)
         }
     }
+}
+
+fn log_states(node: &Node) -> Vec<(TopicPartition, LogState)> {
+    let partitions = node.shard.partitions().into_iter();
+    partitions.filter_map(|at| Some((at, node.shard.state(at).ok()?))).collect()
 }
 
 fn later<F: Future<Output = Reply> + 'static>(node: &Rc<Node>, answer: impl FnOnce(Rc<Node>) -> F) -> Answering {

@@ -8,10 +8,11 @@
 use std::cell::{Cell, RefCell};
 use std::net::Shutdown;
 use std::rc::Rc;
+use std::time::Duration;
 
 use watershed_core::error::Fault;
 use watershed_core::io::buffers::Piece;
-use watershed_core::io::executor::spawn;
+use watershed_core::io::executor::{self, spawn};
 use watershed_core::io::socket::Stream;
 use watershed_core::pipeline::{Pipeline, Ticket};
 
@@ -23,6 +24,7 @@ use super::envelope::Envelope;
 use super::frame::{Frame, Inflow};
 use super::node::Node;
 use super::phases::Timeline;
+use super::quotas::measured;
 use super::response::Response;
 
 /// Replies that one connection may be owed.
@@ -46,6 +48,8 @@ pub(crate) struct Connection {
     pub(crate) active_us: Cell<u64>,
     /// Until when the request that is being received has to be complete; for the sweep.
     pub(crate) receive_until_us: Cell<Option<u64>>,
+    /// No request is begun before: a quota was used up.
+    muted_until_us: Cell<u64>,
     /// As the client's ApiVersions says: for the log, when it misbehaves.
     pub(crate) software: RefCell<Option<Box<str>>>,
 }
@@ -99,6 +103,7 @@ pub(crate) fn serve(node: &Rc<Node>, stream: Stream) {
         changed: Bell::default(),
         active_us: Cell::new(node.now_us()),
         receive_until_us: Cell::new(None),
+        muted_until_us: Cell::new(0),
         software: RefCell::default(),
     });
     node.connections.borrow_mut().insert(connection.id, Rc::clone(&connection));
@@ -143,21 +148,28 @@ async fn next(connection: &Rc<Connection>, inflow: &mut Inflow) -> Result<(), En
 }
 
 /// Starts a request when its turn has come. Returns once the next one may be looked at.
-async fn start(connection: &Rc<Connection>, envelope: Envelope, frame: Frame<'_>) -> Result<(), End> {
+async fn start(connection: &Rc<Connection>, mut envelope: Envelope, frame: Frame<'_>) -> Result<(), End> {
     let is_produce = envelope.api == Api::Produce;
     let has_turn = || match connection.running.get() {
         (_, 0) if is_produce => true,
         (produces, others) => produces + others == 0,
     };
     connection.until(has_turn).await?;
+    if connection.unmuted().await? {
+        // What it waited for its quota is not held against it.
+        envelope.received_us = connection.node.now_us();
+    }
+    let usage = envelope.usage.clone();
     let mut timeline = Timeline::begin(envelope, connection.node.now_us());
-    let work = dispatch::start(connection, timeline.envelope(), frame).await?;
+    let starting = dispatch::start(connection, timeline.envelope(), frame);
+    let work = measured(usage.as_deref(), starting).await?;
     timeline.enqueued(connection.node.now_us());
     let ticket = connection.begin();
     let connection = Rc::clone(connection);
     connection.run(is_produce, 1);
     spawn(async move {
-        let answer = work.await;
+        let answer = measured(usage.as_deref(), work).await;
+        connection.mute(usage.as_ref().map_or(0, |usage| usage.throttle_ms()));
         timeline.answered(&connection.node, answer.as_ref());
         connection.run(is_produce, -1);
         connection.finish(ticket, answer.map(|answer| Owed { answer, timeline: Some(timeline) }));
@@ -209,7 +221,9 @@ impl Connection {
     /// Whether nothing came or went for longer than allowed, while nothing runs.
     pub(crate) fn is_idle(&self, now_us: u64) -> bool {
         let idle_us = now_us.saturating_sub(self.active_us.get());
-        self.running.get() == (0, 0) && self.node.idle_us_max.is_some_and(|max_us| idle_us > max_us)
+        self.running.get() == (0, 0)
+            && now_us >= self.muted_until_us.get()
+            && self.node.idle_us_max.is_some_and(|max_us| idle_us > max_us)
     }
 
     /// Ends the connection with a word in the log.
@@ -235,6 +249,28 @@ impl Connection {
         match self.is_gone() {
             true => Err(End::Closed),
             false => Ok(()),
+        }
+    }
+
+    /// Begins no request for as long, counted from now.
+    fn mute(&self, throttle_ms: u32) {
+        let until_us = self.node.now_us() + u64::from(throttle_ms) * 1000;
+        if throttle_ms > 0 {
+            self.muted_until_us.set(self.muted_until_us.get().max(until_us));
+        }
+    }
+
+    /// Waits until it is not muted, or until the broker ends. Returns whether it had to.
+    async fn unmuted(&self) -> Result<bool, End> {
+        let mut has_waited = false;
+        loop {
+            let rest_us = self.muted_until_us.get().saturating_sub(self.node.now_us());
+            if rest_us == 0 || self.node.closing.get() {
+                return Ok(has_waited);
+            }
+            has_waited = true;
+            let until = executor::now() + Duration::from_micros(rest_us);
+            executor::until(until, self.until(|| self.node.closing.get())).await.transpose()?;
         }
     }
 

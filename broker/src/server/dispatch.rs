@@ -17,6 +17,7 @@ use super::bell::Local;
 use super::connection::{Answer, Connection, End};
 use super::envelope::Envelope;
 use super::frame::Frame;
+use super::node::Node;
 use super::response::Response;
 
 /// What the header of a frame says.
@@ -32,7 +33,7 @@ pub(crate) type Work = Local<Option<Answer>>;
 /// Reads the header.
 pub(crate) fn open(connection: &Connection, frame: &[u8]) -> Result<Opened, End> {
     match header::parse(frame) {
-        Ok(header) => Ok(Opened::Request(Envelope::of(&header, connection.node.now_us()))),
+        Ok(header) => Ok(Opened::Request(Envelope::of(&connection.node, &header))),
         Err(HeaderError::Unsupported { why: Unsupported::Version { api: Api::ApiVersions, .. }, correlation_id }) => {
             Ok(Opened::Answered(Response {
                 pieces: vec![api::api_versions::unsupported_version(correlation_id).into()],
@@ -70,7 +71,9 @@ fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'
         Api::FindCoordinator => {
             plain(envelope, frame, async move |body| api::find_coordinator::handle(&node, &request, body).await)
         }
-        Api::CreateTopics => plain(envelope, frame, async move |body| api::create_topics::handle(&node, body).await),
+        Api::CreateTopics => {
+            plain(envelope, frame, async move |body| api::create_topics::handle(&node, &request, body).await)
+        }
         Api::DeleteTopics => {
             plain(envelope, frame, async move |body| api::delete_topics::handle(&node, &request, body).await)
         }
@@ -91,17 +94,74 @@ fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'
         | Api::ListGroups
         | Api::DescribeGroups
         | Api::DeleteGroups => start_group(connection, envelope, frame),
-        Api::DescribeConfigs => plain(envelope, frame, async move |body| api::describe_configs::handle(&node, body)),
         Api::CreatePartitions => {
-            plain(envelope, frame, async move |body| api::create_partitions::handle(&node, body).await)
-        }
-        Api::IncrementalAlterConfigs => {
-            plain(envelope, frame, async move |body| api::incremental_alter_configs::handle(&node, body).await)
+            plain(envelope, frame, async move |body| api::create_partitions::handle(&node, &request, body).await)
         }
         Api::DescribeCluster => plain(envelope, frame, async move |body| api::describe_cluster::handle(&node, &body)),
         Api::DescribeTopicPartitions => {
             plain(envelope, frame, async move |body| api::describe_topic_partitions::handle(&node, body))
         }
+        Api::DescribeConfigs
+        | Api::AlterConfigs
+        | Api::IncrementalAlterConfigs
+        | Api::ListConfigResources
+        | Api::DescribeClientQuotas
+        | Api::AlterClientQuotas => start_configs(node, envelope, frame),
+        Api::DescribeLogDirs
+        | Api::ElectLeaders
+        | Api::AlterPartitionReassignments
+        | Api::ListPartitionReassignments
+        | Api::DescribeQuorum
+        | Api::DescribeProducers
+        | Api::DescribeTransactions
+        | Api::ListTransactions => start_state(node, envelope, frame),
+    }
+}
+
+/// The APIs of configurations and quotas.
+fn start_configs(node: Rc<Node>, envelope: &Envelope, frame: &[u8]) -> Result<Work, End> {
+    match envelope.api {
+        Api::DescribeConfigs => plain(envelope, frame, async move |body| api::describe_configs::handle(&node, body)),
+        Api::AlterConfigs => plain(envelope, frame, async move |body| api::alter_configs::handle(&node, body).await),
+        Api::IncrementalAlterConfigs => {
+            plain(envelope, frame, async move |body| api::incremental_alter_configs::handle(&node, body).await)
+        }
+        Api::ListConfigResources => {
+            let version = envelope.version;
+            plain(envelope, frame, async move |body| api::list_config_resources::handle(&node, version, body))
+        }
+        Api::DescribeClientQuotas => {
+            plain(envelope, frame, async move |body| api::describe_client_quotas::handle(&node, body))
+        }
+        Api::AlterClientQuotas => {
+            plain(envelope, frame, async move |body| api::alter_client_quotas::handle(&node, body).await)
+        }
+        _ => unreachable!("no API of configurations"),
+    }
+}
+
+/// The APIs that tell of logs and leaders.
+fn start_state(node: Rc<Node>, envelope: &Envelope, frame: &[u8]) -> Result<Work, End> {
+    match envelope.api {
+        Api::DescribeLogDirs => {
+            plain(envelope, frame, async move |body| api::describe_log_dirs::handle(&node, body).await)
+        }
+        Api::ElectLeaders => plain(envelope, frame, async move |body| api::elect_leaders::handle(&node, body)),
+        Api::AlterPartitionReassignments => {
+            plain(envelope, frame, async move |body| api::alter_partition_reassignments::handle(&node, body))
+        }
+        Api::ListPartitionReassignments => {
+            plain(envelope, frame, async move |body| api::list_partition_reassignments::handle(&body))
+        }
+        Api::DescribeQuorum => {
+            plain(envelope, frame, async move |body| api::describe_quorum::handle(&node, body).await)
+        }
+        Api::DescribeProducers => {
+            plain(envelope, frame, async move |body| api::describe_producers::handle(&node, body).await)
+        }
+        Api::DescribeTransactions => plain(envelope, frame, async move |body| api::describe_transactions::handle(body)),
+        Api::ListTransactions => plain(envelope, frame, async move |body| api::list_transactions::handle(body)),
+        _ => unreachable!("no API of logs and leaders"),
     }
 }
 
@@ -148,7 +208,8 @@ where
 {
     let (envelope, body) = (envelope.clone(), decode::<Q>(envelope, frame)?);
     Ok(Box::pin(async move {
-        let body = handler(body).await;
+        let mut body = handler(body).await;
+        body.throttle(envelope.settle().await);
         let failed = body.has_error();
         Some(Answer::Send(Response::of(&envelope, &body, failed)))
     }))

@@ -11,7 +11,6 @@ use std::time::Duration;
 use watershed_core::io::executor::{instant_of, sleep, sleep_until, spawn};
 use watershed_core::units::{Now, TopicId, TopicPartition};
 
-use crate::configs::BrokerProperties;
 use crate::groups::{
     Answer, Commit, Coordinator, Described, Effects, Event, GroupSettings, Join, Listed, OffsetCommitValue, Speaker,
     Sync, Waiter,
@@ -92,9 +91,11 @@ impl PlaceState {
     }
 }
 
-/// The limits that the broker was started with.
-pub(crate) fn settings(properties: &BrokerProperties) -> GroupSettings {
-    let number = |name| properties.number(name);
+/// The limits that hold now.
+fn settings(node: &Node) -> GroupSettings {
+    let (cluster, catalog) = (node.cluster(), node.catalog.borrow());
+    let configs = catalog.broker_configs(&cluster.properties, cluster.node_id);
+    let number = |name| configs.number(name);
     let small = |name| i32::try_from(number(name)).unwrap_or(i32::MAX);
     GroupSettings {
         session_timeout_min_ms: small("group.min.session.timeout.ms"),
@@ -108,13 +109,14 @@ pub(crate) fn settings(properties: &BrokerProperties) -> GroupSettings {
 
 /// A partition of the offsets topic is owned here: reads it and serves its groups from then on.
 pub(super) fn open(node: &Rc<Node>, at: TopicPartition) {
-    let coordinator = Coordinator::new(settings(&node.cluster().properties));
+    let coordinator = Coordinator::new(settings(node));
     let place = Place { coordinator, state: PlaceState::Loading, live_bytes: 0 };
     node.groups.by_partition.borrow_mut().insert(at, place);
     let node = Rc::clone(node);
     spawn(async move {
-        let mut coordinator = Coordinator::new(settings(&node.cluster().properties));
+        let mut coordinator = Coordinator::new(settings(&node));
         let loaded = offsets_log::load(&node, at, &mut coordinator).await;
+        coordinator.configure(settings(&node));
         coordinator.loaded(node.shard.now());
         if let Some(place) = node.groups.by_partition.borrow_mut().get_mut(&at) {
             place.state = match loaded {
@@ -128,6 +130,14 @@ pub(super) fn open(node: &Rc<Node>, at: TopicPartition) {
         }
         node.groups.changed.ring();
     });
+}
+
+/// The broker's configurations have changed.
+pub(super) fn configure(node: &Node) {
+    let settings = settings(node);
+    for place in node.groups.by_partition.borrow_mut().values_mut() {
+        place.coordinator.configure(settings.clone());
+    }
 }
 
 /// A topic is gone: so are the coordinators of its partitions, or what groups have committed for it.

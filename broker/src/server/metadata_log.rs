@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use watershed_core::batch::BatchHeader;
 use watershed_core::error::{Fault, Refusal};
-use watershed_core::io::arena::Slice;
 use watershed_core::io::executor::sleep;
-use watershed_core::io::shard::{Appended, Incoming, LogState, Shard, Until};
+use watershed_core::io::shard::{Appended, Incoming, Shard};
 use watershed_core::partition::LogSettings;
 use watershed_core::units::{Stamp, TopicId, TopicPartition};
 
@@ -17,14 +17,14 @@ use crate::catalog::{MetadataRecord, Rebuild, Rebuilt};
 use crate::wire::generated::snapshot_footer::SnapshotFooter;
 use crate::wire::generated::snapshot_header::SnapshotHeader;
 use crate::wire::message::Message;
-use crate::wire::records::{BatchBuilder, ControlKind, Payload, Record};
+use crate::wire::records::{BatchBuilder, ControlKind, Record};
 
+use super::log_walk::LogWalk;
+
+/// What clients call it.
+pub(crate) const TOPIC: &str = "__cluster_metadata";
 /// Where it lies.
 pub(crate) const LOG: TopicPartition = TopicPartition { topic: TopicId::CLUSTER_METADATA, partition: 0 };
-/// How much of the log is read at once.
-const READ_BYTES: u32 = 1 << 20;
-/// The metadata log is never compressed; a batch that unpacks to more than itself is damage.
-const UNPACKED_BYTES_MAX: usize = 0;
 /// A batch of a snapshot is closed at about this size, below that of runs that are written into their segment at once.
 const BATCH_BYTES: usize = 64 << 10;
 /// A change that adds no partitions is smaller.
@@ -48,13 +48,12 @@ pub(crate) fn settings() -> LogSettings {
 /// Reads the catalog that the log holds. A snapshot that was cut off is written anew before this returns.
 pub(crate) async fn load(shard: &Shard) -> Result<crate::catalog::Catalog, Fault> {
     let mut rebuild = Rebuild::default();
-    let mut offset = state(shard)?.log_start;
-    while offset < state(shard)?.log_end {
-        let plan = shard.plan_read(LOG, offset, READ_BYTES, Until::LogEnd).map_err(refused)?;
-        let slices = shard.read(plan).await?;
-        let end = replay(&mut rebuild, &slices)?;
-        offset = end.filter(|end| *end > offset).ok_or_else(|| damaged(offset, "batches are missing"))?;
-    }
+    let walk = LogWalk { shard, at: LOG, name: "the metadata log".to_owned() };
+    let replay = |header: &BatchHeader, _, record: &Record<'_>| match header.is_control() {
+        true => control(&mut rebuild, record),
+        false => replay_one(&mut rebuild, record.value.unwrap_or_default()),
+    };
+    walk.each_record(replay).await?;
     let Rebuilt { catalog, is_cut_off } = rebuild.finish();
     if is_cut_off {
         snapshot(shard, &catalog.snapshot()).await;
@@ -62,51 +61,18 @@ pub(crate) async fn load(shard: &Shard) -> Result<crate::catalog::Catalog, Fault
     Ok(catalog)
 }
 
-fn state(shard: &Shard) -> Result<LogState, Fault> {
-    shard.state(LOG).map_err(refused)
-}
-
-fn refused(refusal: Refusal) -> Fault {
-    Fault::Refused(format!("the metadata log cannot be read: {refusal:?}"))
-}
-
-fn damaged(offset: i64, what: &str) -> Fault {
-    Fault::Refused(format!("the metadata log is damaged at offset {offset}: {what}"))
-}
-
-/// Replays whole batches; gives the offset after the last.
-fn replay(rebuild: &mut Rebuild, slices: &[Slice]) -> Result<Option<i64>, Fault> {
-    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-    let mut rest = bytes.as_slice();
-    let mut end = None;
-    while !rest.is_empty() {
-        let payload = Payload::open(rest, UNPACKED_BYTES_MAX).map_err(|error| damaged(-1, &error.to_string()))?;
-        for record in payload.records() {
-            let record = record.map_err(|error| damaged(payload.header().base_offset, &error.to_string()))?;
-            let offset = payload.place(&record).0;
-            match payload.header().is_control() {
-                true => control(rebuild, &record, offset)?,
-                false => replay_one(rebuild, record.value.unwrap_or_default(), offset)?,
-            }
-        }
-        end = Some(payload.header().end_offset());
-        rest = rest.get(payload.header().bytes as usize..).unwrap_or_default();
-    }
-    Ok(end)
-}
-
-fn control(rebuild: &mut Rebuild, record: &Record<'_>, offset: i64) -> Result<(), Fault> {
+fn control(rebuild: &mut Rebuild, record: &Record<'_>) -> Result<(), String> {
     match record.control_kind() {
         Some(ControlKind::SnapshotHeader) => rebuild.begin_snapshot(),
         Some(ControlKind::SnapshotFooter) if rebuild.end_snapshot() => {}
-        kind => return Err(damaged(offset, &format!("no control record was expected here: {kind:?}"))),
+        kind => return Err(format!("no control record was expected here: {kind:?}")),
     }
     Ok(())
 }
 
-fn replay_one(rebuild: &mut Rebuild, value: &[u8], offset: i64) -> Result<(), Fault> {
-    let record = MetadataRecord::decode(value).map_err(|error| damaged(offset, &error.to_string()))?;
-    rebuild.replay(&record).map_err(|error| damaged(offset, &error.to_string()))
+fn replay_one(rebuild: &mut Rebuild, value: &[u8]) -> Result<(), String> {
+    let record = MetadataRecord::decode(value).map_err(|error| error.to_string())?;
+    rebuild.replay(&record).map_err(|error| error.to_string())
 }
 
 /// Whether a change can be written now. One that adds partitions may be large and needs room on the disk; what else is

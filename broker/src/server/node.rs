@@ -18,6 +18,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::groups::{Answer, Waiter};
 use crate::metrics::ShardMetrics;
 use crate::producer_ids::ProducerIds;
+use crate::quotas::{Meters, QuotaTable};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::topic_ref::TopicRef;
 
@@ -37,6 +38,9 @@ pub(crate) struct Cluster {
     pub(crate) node_id: i32,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// The data directory.
+    pub(crate) log_dir: String,
+    pub(crate) directory_id: [u8; 16],
     /// What the broker was started with, under Kafka's names.
     pub(crate) properties: BrokerProperties,
     /// This start's registration with the controller.
@@ -70,6 +74,10 @@ pub(crate) struct Node {
     pub(crate) owners: RefCell<BTreeMap<TopicPartition, ShardId>>,
     /// Settings of topics that were asked for since the catalog last changed.
     settings: RefCell<BTreeMap<TopicId, Rc<LogSettings>>>,
+    /// What the catalog says of quotas.
+    pub(crate) quotas: RefCell<QuotaTable>,
+    /// What clients have used for whom this shard counts.
+    pub(crate) meters: RefCell<Meters>,
     pub(crate) sessions: RefCell<FetchSessions>,
     pub(crate) producer_ids: RefCell<ProducerIds>,
     /// Rings when a block of producer ids has come or was refused.
@@ -134,6 +142,8 @@ impl Node {
             catalog: RefCell::default(),
             owners: RefCell::default(),
             settings: RefCell::default(),
+            quotas: RefCell::default(),
+            meters: RefCell::default(),
             sessions: RefCell::new(FetchSessions::new(id.0, count, slots)),
             producer_ids: RefCell::new(ProducerIds::new()),
             granted: Bell::default(),

@@ -3,6 +3,7 @@
 use watershed_core::batch::BatchHeader;
 use watershed_core::error::{Fault, Refusal};
 use watershed_core::io::shard::LogState;
+use watershed_core::partition::ActiveProducer;
 use watershed_core::units::{Stamp, TopicPartition};
 
 use crate::wire::error_code::ErrorCode;
@@ -160,15 +161,38 @@ pub(crate) fn epoch_ends(node: &Node, asks: &[(TopicPartition, i32, i32)]) -> Ve
         .collect()
 }
 
-/// Log starts that were moved, and the stamp that the answer waits for.
-pub(crate) struct Deleting {
-    results: Vec<Result<i64, ErrorCode>>,
+/// What the logs say now, and the stamp that the answer waits for.
+pub(crate) struct Stamped<T> {
+    results: Vec<Result<T, ErrorCode>>,
     stamp: Stamp,
 }
 
+impl<T> Default for Stamped<T> {
+    fn default() -> Self {
+        Stamped { results: Vec::new(), stamp: Stamp(0) }
+    }
+}
+
+impl<T> Stamped<T> {
+    /// The results, once what they were computed from is durable.
+    pub(crate) async fn durable(self, node: &Node) -> Vec<Result<T, ErrorCode>> {
+        node.shard.durable(self.stamp).await;
+        self.results
+    }
+}
+
+/// The producers that each partition remembers.
+pub(crate) fn producers(node: &Node, asks: &[TopicPartition]) -> Stamped<Vec<ActiveProducer>> {
+    let stamps = asks.iter().map(|at| node.shard.last_stamp(*at));
+    Stamped {
+        results: asks.iter().map(|at| node.shard.producers(*at).map_err(ErrorCode::from)).collect(),
+        stamp: stamps.max().unwrap_or_default(),
+    }
+}
+
 /// Moves the start of every log; -1 means the high watermark.
-pub(crate) fn delete_records(node: &Node, asks: &[(TopicPartition, i64)]) -> Deleting {
-    let mut deleting = Deleting { results: Vec::new(), stamp: Stamp(0) };
+pub(crate) fn delete_records(node: &Node, asks: &[(TopicPartition, i64)]) -> Stamped<i64> {
+    let mut deleting = Stamped::default();
     for (at, offset) in asks {
         let result = delete_before(node, *at, *offset).map(|(log_start, stamp)| {
             deleting.stamp = deleting.stamp.max(stamp);
@@ -189,12 +213,4 @@ fn delete_before(node: &Node, at: TopicPartition, offset: i64) -> Result<(i64, S
         return Err(Refusal::OffsetOutOfRange);
     }
     node.shard.delete_records(at, offset)
-}
-
-impl Deleting {
-    /// The new low watermarks, once they are durable.
-    pub(crate) async fn durable(self, node: &Node) -> Vec<Result<i64, ErrorCode>> {
-        node.shard.durable(self.stamp).await;
-        self.results
-    }
 }

@@ -7,72 +7,38 @@
 use std::rc::Rc;
 
 use watershed_core::error::Fault;
-use watershed_core::io::arena::Slice;
 use watershed_core::io::executor::yield_if_needed;
-use watershed_core::io::shard::{Incoming, Until};
+use watershed_core::io::shard::Incoming;
 use watershed_core::units::{Stamp, TopicPartition};
 
 use crate::groups::{Coordinator, GroupRecord, GroupRecordError};
 use crate::wire::error_code::ErrorCode;
-use crate::wire::records::{BatchBuilder, Payload};
+use crate::wire::records::BatchBuilder;
 
+use super::log_walk::LogWalk;
 use super::node::Node;
 
 /// The topic's name.
 pub(crate) const TOPIC: &str = "__consumer_offsets";
-/// How much of a log is read at once.
-const READ_BYTES: u32 = 1 << 20;
-/// Records are not compressed; a batch that unpacks to more than itself is damage.
-const UNPACKED_BYTES_MAX: usize = 0;
 /// A batch is closed at about this size: below what a topic takes by default, and below that of runs that are written into
 /// their segment at once and so need room on the disk.
 const BATCH_BYTES: usize = 64 << 10;
 /// What a log may hold beyond twice its live records before it is written anew.
-const SPARE_BYTES: u64 = 8 << 20;
+const SPARE_BYTES: u64 = 1 << 20;
 
 /// Reads a log into an empty coordinator.
 pub(super) async fn load(node: &Node, at: TopicPartition, coordinator: &mut Coordinator) -> Result<(), Fault> {
-    let mut offset = node.shard.state(at).map_err(|refusal| unreadable(at, &format!("{refusal:?}")))?.log_start;
-    loop {
-        let state = node.shard.state(at).map_err(|refusal| unreadable(at, &format!("{refusal:?}")))?;
-        if offset >= state.log_end {
-            return Ok(());
+    let walk = LogWalk { shard: &node.shard, at, name: format!("{TOPIC}-{}", at.partition) };
+    walk.each_record(|_, _, record| {
+        match GroupRecord::decode(record.key.unwrap_or_default(), record.value) {
+            Ok(record) => coordinator.replay(record),
+            // Another version of this program wrote it, and will find it again.
+            Err(GroupRecordError::Foreign(kind)) => tracing::warn!(kind, "a record of no classic group is left alone"),
+            Err(error) => return Err(error.to_string()),
         }
-        let plan = node.shard.plan_read(at, offset, READ_BYTES, Until::LogEnd);
-        let plan = plan.map_err(|refusal| unreadable(at, &format!("{refusal:?}")))?;
-        let slices = node.shard.read(plan).await?;
-        let end = replay(at, &slices, coordinator)?;
-        offset = end.filter(|end| *end > offset).ok_or_else(|| unreadable(at, "batches are missing"))?;
-        yield_if_needed().await;
-    }
-}
-
-fn unreadable(at: TopicPartition, why: &str) -> Fault {
-    Fault::Refused(format!("{TOPIC}-{} cannot be read: {why}", at.partition))
-}
-
-/// Replays whole batches; gives the offset after the last.
-fn replay(at: TopicPartition, slices: &[Slice], coordinator: &mut Coordinator) -> Result<Option<i64>, Fault> {
-    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-    let mut rest = bytes.as_slice();
-    let mut end = None;
-    while !rest.is_empty() {
-        let payload = Payload::open(rest, UNPACKED_BYTES_MAX).map_err(|error| unreadable(at, &error.to_string()))?;
-        for record in payload.records() {
-            let record = record.map_err(|error| unreadable(at, &error.to_string()))?;
-            match GroupRecord::decode(record.key.unwrap_or_default(), record.value) {
-                Ok(record) => coordinator.replay(record),
-                // Another version of this program wrote it, and will find it again.
-                Err(GroupRecordError::Foreign(kind)) => {
-                    tracing::warn!(kind, "a record of no classic group is left alone")
-                }
-                Err(error) => return Err(unreadable(at, &error.to_string())),
-            }
-        }
-        end = Some(payload.header().end_offset());
-        rest = rest.get(payload.header().bytes as usize..).unwrap_or_default();
-    }
-    Ok(end)
+        Ok(())
+    })
+    .await
 }
 
 /// Appends records, in as many batches as they need. Gives the first offset and what to wait for; after an error the first

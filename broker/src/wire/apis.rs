@@ -84,11 +84,23 @@ apis! {
     InitProducerId init_producer_id InitProducerIdRequest;
     OffsetForLeaderEpoch offset_for_leader_epoch OffsetForLeaderEpochRequest;
     DescribeConfigs describe_configs DescribeConfigsRequest;
+    AlterConfigs alter_configs AlterConfigsRequest;
+    DescribeLogDirs describe_log_dirs DescribeLogDirsRequest;
     CreatePartitions create_partitions CreatePartitionsRequest;
     DeleteGroups delete_groups DeleteGroupsRequest;
+    ElectLeaders elect_leaders ElectLeadersRequest;
     IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest;
+    AlterPartitionReassignments alter_partition_reassignments AlterPartitionReassignmentsRequest;
+    ListPartitionReassignments list_partition_reassignments ListPartitionReassignmentsRequest;
     OffsetDelete offset_delete OffsetDeleteRequest;
+    DescribeClientQuotas describe_client_quotas DescribeClientQuotasRequest;
+    AlterClientQuotas alter_client_quotas AlterClientQuotasRequest;
+    DescribeQuorum describe_quorum DescribeQuorumRequest;
     DescribeCluster describe_cluster DescribeClusterRequest;
+    DescribeProducers describe_producers DescribeProducersRequest;
+    DescribeTransactions describe_transactions DescribeTransactionsRequest;
+    ListTransactions list_transactions ListTransactionsRequest;
+    ListConfigResources list_config_resources ListConfigResourcesRequest;
     DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest;
 }
 

@@ -29,6 +29,9 @@ pub trait Message: Sized + Default {
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self>;
     fn encode(&self, w: &mut Writer, version: i16);
 
+    /// Says how long the client has to wait; without effect on a message that cannot say so.
+    fn throttle(&mut self, _throttle_time_ms: i32) {}
+
     fn is_flexible(version: i16) -> bool {
         version >= Self::FLEXIBLE_FROM
     }

@@ -67,6 +67,7 @@ pub(crate) fn messages() -> Vec<Message> {
     let texts = [
         include_str!("../../src/wire/schema/apis.txt"),
         include_str!("../../src/wire/schema/groups.txt"),
+        include_str!("../../src/wire/schema/admin.txt"),
         include_str!("../../src/wire/schema/records.txt"),
     ];
     texts.iter().flat_map(|text| parse(text)).collect()

@@ -36,6 +36,7 @@ final class Driver {
         cases.put("broker_api_versions", this::brokerApiVersions);
         cases.put("cluster_id", this::clusterId);
         new Groups(target, cases);
+        new AdminTools(target, cases);
         cases.put("client_every_codec", trips::everyCodec);
         cases.put("client_large_records", trips::largeRecords);
         cases.put("client_offsets_for_times", trips::offsetsForTimes);

@@ -228,8 +228,16 @@ pub fn open_files_limit() -> usize {
     if got == 0 { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { OPEN_FILES_ASSUMED }
 }
 
-/// Bytes that the file system of `path` has left for users other than root.
-pub fn free_bytes(path: &Path) -> Result<u64, Fault> {
+/// The space of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub total_bytes: u64,
+    /// What is left for users other than root.
+    pub free_bytes: u64,
+}
+
+/// The space of the file system of `path`.
+pub fn space(path: &Path) -> Result<Space, Fault> {
     let name = c_path("look at the space of", path)?;
     // SAFETY: all-zero is a valid `statvfs`, which the call fills.
     let mut figures: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -238,7 +246,10 @@ pub fn free_bytes(path: &Path) -> Result<u64, Fault> {
         let error = io::Error::last_os_error();
         return Err(Fault::io("look at the space of", path.display().to_string(), 0, &error));
     }
-    Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+    Ok(Space {
+        total_bytes: figures.f_blocks.saturating_mul(figures.f_frsize),
+        free_bytes: figures.f_bavail.saturating_mul(figures.f_frsize),
+    })
 }
 
 /// Moves a file over another. Durable after `sync_dir` of its directory.

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use super::arena::{Arena, Lease};
 use super::data_dir::DataDir;
 use super::executor::{self, machine_now};
+use super::file::Space;
 use super::shard_ahead::Ahead;
 use super::shard_effects::Performer;
 use super::tail_memory::TailMemory;
 use crate::batch::{self, BatchHeader};
 use crate::error::{Fault, Refusal};
-use crate::partition::{LogSettings, Partition};
+use crate::partition::{ActiveProducer, LogSettings, Partition};
 use crate::store::{Appending, Placed, Store, StoreConfig};
 use crate::units::{JournalId, Now, ShardId, Stamp, TopicPartition};
 
@@ -309,6 +310,16 @@ impl Shard {
         })
     }
 
+    /// The producers that the partition remembers, by rising id.
+    pub fn producers(&self, key: TopicPartition) -> Result<Vec<ActiveProducer>, Refusal> {
+        Ok(self.0.store.borrow().partition(key)?.active_producers(self.now()).collect())
+    }
+
+    /// The space of the data directory's file system.
+    pub fn space(&self) -> Result<Space, Fault> {
+        self.0.performer.space()
+    }
+
     /// What an answer computed from the partition's present state waits for, a refusal too.
     pub fn last_stamp(&self, key: TopicPartition) -> Stamp {
         self.0.store.borrow().last_stamp(key).unwrap_or_default()
@@ -563,8 +574,8 @@ impl Shard {
     }
 
     fn look_at_space(&self, free_bytes_min: u64) {
-        match self.0.performer.free_bytes() {
-            Ok(free) => {
+        match self.space() {
+            Ok(Space { free_bytes: free, .. }) => {
                 let full = free < free_bytes_min;
                 let was_full = self.0.store.borrow().is_disk_full();
                 self.0.free_bytes.set(free);

@@ -12,7 +12,7 @@ use super::arena::{Arena, Lease};
 use super::buffers::Piece;
 use super::data_dir::DataDir;
 use super::executor::{self, machine_now};
-use super::file::{self, File, OpenHow};
+use super::file::{self, File, OpenHow, Space};
 use super::names::Names;
 use super::open_files::OpenFiles;
 use super::shard::{DiskOp, Shard};
@@ -64,9 +64,9 @@ impl Performer {
         })
     }
 
-    /// Bytes that the file system has left for others than root.
-    pub(super) fn free_bytes(&self) -> Result<u64, Fault> {
-        file::free_bytes(self.dir.path())
+    /// The space of the data directory's file system.
+    pub(super) fn space(&self) -> Result<Space, Fault> {
+        file::space(self.dir.path())
     }
 
     /// The open file of a segment.

@@ -12,7 +12,7 @@ use crate::batch::BatchHeader;
 use crate::error::Refusal;
 use crate::partition::epochs::{EpochEnd, Epochs};
 use crate::partition::image::PartitionImage;
-use crate::partition::producers::{Producers, UNSTAMPED, Verdict};
+use crate::partition::producers::{ActiveProducer, Producers, UNSTAMPED, Verdict};
 use crate::partition::segments::{Placement, Segment, Segments};
 use crate::partition::settings::{LogSettings, TimestampType};
 use crate::partition::watermarks::{Follower, Watermarks};
@@ -173,6 +173,11 @@ impl Partition {
 
     pub fn producers_count(&self) -> usize {
         self.producers.count()
+    }
+
+    /// The producers that are remembered, by rising id.
+    pub fn active_producers(&self, now: Now) -> impl Iterator<Item = ActiveProducer> + '_ {
+        self.producers.active(now.wall_ms, self.settings.producer_expiration_ms)
     }
 
     /// Bytes of the log's segments.

@@ -17,7 +17,7 @@ pub mod walk;
 pub mod watermarks;
 
 pub use log::{Appended, LogStart, Padding, Partition, Rolled, Sealed};
-pub use producers::Verdict;
+pub use producers::{ActiveProducer, Verdict};
 pub use read_plan::{Extent, IndexScan, Planned, ReadLimit, ReadPlan, ScanPlan, TimestampPlan};
 pub use replay::{Change, Misfit};
 pub use retention::ClockGuard;

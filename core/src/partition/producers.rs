@@ -29,6 +29,16 @@ pub enum Verdict {
     },
 }
 
+/// A producer as others are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub last_sequence: i32,
+    /// When its last batch was appended.
+    pub appended_wall_ms: i64,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Batch {
     first_sequence: i32,
@@ -53,6 +63,18 @@ pub struct Producers(BTreeMap<i64, Producer>);
 impl Producers {
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// Those that are remembered, by rising id, but for state idle for longer than `expiration_ms`.
+    pub fn active(&self, wall_ms: i64, expiration_ms: i64) -> impl Iterator<Item = ActiveProducer> {
+        self.0.iter().filter(move |(_, producer)| !producer.is_expired(wall_ms, expiration_ms)).map(
+            |(&producer_id, producer)| ActiveProducer {
+                producer_id,
+                epoch: producer.epoch,
+                last_sequence: producer.batches.back().map_or(-1, |batch| batch.last_sequence),
+                appended_wall_ms: producer.appended_wall_ms,
+            },
+        )
     }
 
     /// Judges a batch against the producer's state. State idle for longer than `expiration_ms` counts as none.

@@ -116,6 +116,10 @@ impl Message for ApiVersionsResponse {
         }
         w.tags(tags);
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

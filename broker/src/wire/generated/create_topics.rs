@@ -162,6 +162,10 @@ impl Message for CreateTopicsResponse {
         w.array(&self.topics, |w, each| each.encode(w, version));
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

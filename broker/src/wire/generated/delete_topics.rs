@@ -97,6 +97,10 @@ impl Message for DeleteTopicsResponse {
         w.array(&self.responses, |w, each| each.encode(w, version));
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

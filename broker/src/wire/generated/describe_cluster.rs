@@ -115,6 +115,10 @@ impl Message for DescribeClusterResponse {
         w.i32(self.cluster_authorized_operations);
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -96,6 +96,10 @@ impl Message for DescribeConfigsResponse {
         w.array(&self.results, |w, each| each.encode(w, version));
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

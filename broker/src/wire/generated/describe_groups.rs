@@ -67,6 +67,10 @@ impl Message for DescribeGroupsResponse {
         w.array(&self.groups, |w, each| each.encode(w, version));
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

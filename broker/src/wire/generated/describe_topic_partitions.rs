@@ -126,6 +126,10 @@ impl Message for DescribeTopicPartitionsResponse {
         w.nullable_struct(self.next_cursor.as_ref(), |w, each| each.encode(w, version));
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -330,6 +330,10 @@ impl Message for FetchResponse {
         }
         w.tags(tags);
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

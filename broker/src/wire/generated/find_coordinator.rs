@@ -101,6 +101,10 @@ impl Message for FindCoordinatorResponse {
         }
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -73,4 +73,8 @@ impl Message for HeartbeatResponse {
         w.i16(self.error_code);
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

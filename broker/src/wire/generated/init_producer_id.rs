@@ -101,4 +101,8 @@ impl Message for InitProducerIdResponse {
         w.i16(self.producer_epoch);
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

@@ -72,6 +72,10 @@ impl Message for ListGroupsResponse {
         w.array(&self.groups, |w, each| each.encode(w, version));
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

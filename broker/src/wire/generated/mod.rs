@@ -2,6 +2,12 @@
 //! Kafka's messages, one module per API or record.
 
 #[rustfmt::skip]
+pub mod alter_client_quotas;
+#[rustfmt::skip]
+pub mod alter_configs;
+#[rustfmt::skip]
+pub mod alter_partition_reassignments;
+#[rustfmt::skip]
 pub mod api_versions;
 #[rustfmt::skip]
 pub mod broker_registration_change_record;
@@ -20,13 +26,25 @@ pub mod delete_records;
 #[rustfmt::skip]
 pub mod delete_topics;
 #[rustfmt::skip]
+pub mod describe_client_quotas;
+#[rustfmt::skip]
 pub mod describe_cluster;
 #[rustfmt::skip]
 pub mod describe_configs;
 #[rustfmt::skip]
 pub mod describe_groups;
 #[rustfmt::skip]
+pub mod describe_log_dirs;
+#[rustfmt::skip]
+pub mod describe_producers;
+#[rustfmt::skip]
+pub mod describe_quorum;
+#[rustfmt::skip]
 pub mod describe_topic_partitions;
+#[rustfmt::skip]
+pub mod describe_transactions;
+#[rustfmt::skip]
+pub mod elect_leaders;
 #[rustfmt::skip]
 pub mod feature_level_record;
 #[rustfmt::skip]
@@ -50,9 +68,15 @@ pub mod leader_change;
 #[rustfmt::skip]
 pub mod leave_group;
 #[rustfmt::skip]
+pub mod list_config_resources;
+#[rustfmt::skip]
 pub mod list_groups;
 #[rustfmt::skip]
 pub mod list_offsets;
+#[rustfmt::skip]
+pub mod list_partition_reassignments;
+#[rustfmt::skip]
+pub mod list_transactions;
 #[rustfmt::skip]
 pub mod metadata;
 #[rustfmt::skip]

@@ -140,6 +140,10 @@ impl Message for ProduceResponse {
         }
         w.tags(tags);
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -124,4 +124,8 @@ impl Message for SyncGroupResponse {
         w.bytes(&self.assignment);
         w.no_tags();
     }
+
+    fn throttle(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
