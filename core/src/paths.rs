@@ -24,6 +24,11 @@ pub fn image(journal: JournalId, image: u64) -> String {
     format!("{IMAGES}/{:08x}-{image:016x}", journal.0)
 }
 
+/// What the file names of all images of a journal begin with.
+pub fn image_prefix(journal: JournalId) -> String {
+    format!("{:08x}-", journal.0)
+}
+
 /// The image's name until it is whole.
 pub fn image_temporary(journal: JournalId, id: u64) -> String {
     image(journal, id) + ".tmp"

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use directories::{LARGE, SMALL, append, check, on_shard, scratch};
+use directories::{LARGE, SMALL, append, check, on_shard, refusal, scratch};
 use watershed_core::checksum::crc32c;
 use watershed_core::inspect::FrameLine;
 use watershed_core::io::data_dir::{DataDir, Identity};
@@ -214,6 +214,23 @@ fn a_lost_anchor_is_found_again_in_ring_and_images() {
     names(&examined(&path), &anchor, 0);
     // The directory's identity is in the superblock.
     assert_eq!(salvaged(&path).1, [(END, END); 2]);
+}
+
+/// Opened, either would be taken for a journal that holds less.
+#[test]
+fn a_cut_anchor_or_ring_is_named_and_refused_at_a_start() {
+    let path = written("salvage_cut");
+    let dir = DataDir::inspect(&path).unwrap();
+    for (file, length) in [(dir.ring(JOURNAL, 0), 2 << 20), (dir.anchor(JOURNAL), 0)] {
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length).unwrap();
+        names(&examined(&path), &file, length);
+        let told = refusal(&path).to_string();
+        assert!(told.contains(&format!("{} is damaged at {length}", file.display())), "{told}");
+        std::fs::write(&file, whole).unwrap();
+    }
+    assert!(!examined(&path).is_damaged());
+    on_shard(&path, |shard| async move { check(&shard, LARGE, END).await });
 }
 
 #[test]

@@ -3,13 +3,13 @@
 //! The names below it are those of `paths`. Refuses what is not ours, newer, or a directory that holds something else, and changes nothing then.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::Fault;
 use crate::paths;
-use crate::superblock::Superblock;
-use crate::units::{FileId, JournalId};
+use crate::superblock::{Anchor, Superblock};
+use crate::units::{BLOCK_BYTES, FileId, JournalId};
 
 /// Directories that a data directory has, beside those of its journals.
 const DIRECTORIES: [&str; 3] = [paths::SEGMENTS, paths::IMAGES, paths::JOURNALS];
@@ -36,7 +36,7 @@ impl DataDir {
         let superblock = path.join(paths::SUPERBLOCK);
         match fs::read(&superblock) {
             Ok(bytes) => DataDir::known(path, &bytes, fresh.node_id),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => DataDir::make(path, shards, fresh),
+            Err(error) if error.kind() == ErrorKind::NotFound => DataDir::make(path, shards, fresh),
             Err(error) => Err(failed("read", &superblock, &error)),
         }
     }
@@ -154,6 +154,38 @@ impl DataDir {
         self.path.join(paths::ring(journal, slot))
     }
 
+    /// Refuses a journal that was in use and whose anchor is not there: taken for a new one, it would begin empty.
+    ///
+    /// The first frame follows the first anchor, and so does every image.
+    pub fn expect_unused(&self, journal: JournalId) -> Result<(), Fault> {
+        let images = self.images();
+        let prefix = paths::image_prefix(journal);
+        let entries = fs::read_dir(&images).map_err(|error| failed("read", &images, &error))?;
+        let has_image = entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        if has_image || holds_frame(&self.ring(journal, 0))? {
+            let what = "the journal was in use, and its anchor is missing or cut";
+            return Err(Fault::Corrupt { file: self.anchor(journal).display().to_string(), position: 0, what });
+        }
+        Ok(())
+    }
+
+    /// Refuses a ring of which a file is missing or cut: files are whole before the anchor counts them.
+    pub fn expect_whole_ring(&self, anchor: &Anchor) -> Result<(), Fault> {
+        for slot in 0..anchor.ring_files_count {
+            let path = self.ring(anchor.journal, slot);
+            let length = match fs::metadata(&path) {
+                Ok(file) => file.len(),
+                Err(error) if error.kind() == ErrorKind::NotFound => 0,
+                Err(error) => return Err(failed("read", &path, &error)),
+            };
+            if length < anchor.ring_file_bytes {
+                let what = "a file of the journal's ring is missing or cut";
+                return Err(Fault::Corrupt { file: path.display().to_string(), position: length, what });
+            }
+        }
+        Ok(())
+    }
+
     pub fn images(&self) -> PathBuf {
         self.path.join(paths::IMAGES)
     }
@@ -186,6 +218,17 @@ impl DataDir {
             files.push((FileId(id), length));
         }
         Ok(files)
+    }
+}
+
+/// Whether a frame was ever written at the beginning of that file of a ring.
+fn holds_frame(path: &Path) -> Result<bool, Fault> {
+    let mut block = [0; BLOCK_BYTES as usize];
+    let read = fs::File::open(path).and_then(|mut file| file.read(&mut block));
+    match read {
+        Ok(length) => Ok(block.iter().take(length).any(|byte| *byte != 0)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("read", path, &error)),
     }
 }
 

@@ -156,14 +156,15 @@ impl Examination {
         let path = dir.anchor(journal);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) if bytes.len() >= SLOT_BYTES => bytes,
-            // As at a start: a journal without an anchor was never used.
-            _ => return Ok(examined),
+            // As at a start.
+            _ => return dir.expect_unused(journal).or_else(|fault| self.note(fault)).map(|()| examined),
         };
         let anchor = match Anchor::decode(&path.display().to_string(), &bytes, dir.directory_id(), journal) {
             Ok(anchor) => anchor,
             Err(fault) => return self.note(fault).map(|()| examined),
         };
         self.check_slots(&path, &bytes);
+        dir.expect_whole_ring(&anchor).or_else(|fault| self.note(fault))?;
         examined.anchor = Some(anchor);
         self.images(dir, &anchor, &mut examined)?;
         examined.ring = read_ring(dir, &anchor, anchor.needed_point(), frames, &mut self.damages)?;

@@ -32,9 +32,13 @@ pub(super) async fn open(
     let path = dir.anchor(journal);
     match std::fs::read(&path) {
         Ok(bytes) if bytes.len() >= SLOT_BYTES => recover(dir, journal, config, arena, memory, &bytes).await,
-        Ok(_) => create(dir, journal, config, arena).await,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(dir, journal, config, arena).await,
-        Err(error) => Err(Fault::io("read", path.display().to_string(), 0, &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Fault::io("read", path.display().to_string(), 0, &error))
+        }
+        _ => {
+            dir.expect_unused(journal)?;
+            create(dir, journal, config, arena).await
+        }
     }
 }
 
@@ -69,6 +73,7 @@ async fn recover(
     let anchor = Anchor::decode(&path.display().to_string(), anchor, dir.directory_id(), journal)?;
     let mut ring_files = BTreeMap::new();
     let anchor = Anchor { ring_files_count: ring_files_count(dir, &anchor), ..anchor };
+    dir.expect_whole_ring(&anchor)?;
     for slot in 0..anchor.ring_files_count {
         let file = File::open(dir.ring(journal, slot), DIRECT).await?;
         // What replay will take for durable must be.

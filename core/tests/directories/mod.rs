@@ -2,9 +2,11 @@
 
 #![allow(dead_code)]
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 
 use watershed_core::batch::BatchHeader;
 use watershed_core::checksum::crc32c;
+use watershed_core::error::Fault;
 use watershed_core::io::data_dir::{DataDir, Identity};
 use watershed_core::io::executor::{self, ExecutorConfig};
 use watershed_core::io::shard::{Incoming, Shard, ShardConfig, Until};
@@ -51,20 +53,32 @@ pub(crate) fn open(path: &Path) -> DataDir {
     DataDir::open(path, 1, identity).unwrap()
 }
 
-pub(crate) fn on_shard<F: Future<Output = ()>>(path: &Path, body: impl FnOnce(Shard) -> F + 'static) {
-    let dir = open(path);
-    let store = StoreConfig::default();
-    let config = ShardConfig {
-        store,
+fn config() -> ShardConfig {
+    ShardConfig {
+        store: StoreConfig::default(),
         arena_bytes: 256 << 20,
         tail_cache_bytes: 4 << 20,
         free_bytes_min: 0,
         retention_check_ms: 60_000,
-    };
+    }
+}
+
+pub(crate) fn on_shard<F: Future<Output = ()>>(path: &Path, body: impl FnOnce(Shard) -> F + 'static) {
+    let dir = open(path);
     executor::run(ExecutorConfig::default(), move || async move {
-        body(Shard::open(&dir, ShardId(0), config).await.unwrap()).await;
+        body(Shard::open(&dir, ShardId(0), config()).await.unwrap()).await;
     })
     .unwrap();
+}
+
+/// What a start on that directory says instead of opening it.
+pub(crate) fn refusal(path: &Path) -> Fault {
+    let (dir, (tell, told)) = (open(path), channel());
+    executor::run(ExecutorConfig::default(), move || async move {
+        tell.send(Shard::open(&dir, ShardId(0), config()).await.err()).unwrap();
+    })
+    .unwrap();
+    told.recv().unwrap().expect("the directory opens")
 }
 
 /// Appends to both partitions in turn, each append in a frame of its own.
