@@ -237,6 +237,10 @@ def disk_errors(full):
     on_own_disk("power/disk_errors.py", "--sites", "40" if full else "2", install=tools.nbdkit)
 
 
+def flips(full):
+    kill_script("flips.py", "--flips", "2000" if full else "30")
+
+
 def crowd(full):
     program = broker_program()
     for cores in ("1", "unbound:3") if full else ("1",):
@@ -273,6 +277,7 @@ PARTS = (
     Part("disk-full", disk_full, "a neighbour fills the disk: writing is refused, the rest goes on, nothing is lost"),
     Part("power-loss", power_loss, "power lost at any block written: what was acknowledged is there, whole"),
     Part("disk-errors", disk_errors, "a write or a flush that fails, a disk that waits: nothing acknowledged is lost"),
+    Part("flips", flips, "damage in every kind of file: refused by name, mended, or told at its offset"),
     Part("crowd", crowd, "2,000 idle, slow and stopped clients under a memory limit"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
     Part("simulation", simulation, "more seeds than `cargo test` runs", quick=False),

@@ -13,6 +13,8 @@ use crate::units::{BLOCK_BYTES, JournalId};
 
 /// A file of two slots.
 pub const TWO_SLOTS_BYTES: usize = 2 * SLOT_BYTES;
+/// A superblock begins with generation 1, an anchor with 2: by this one both slots were written.
+const BOTH_SLOTS_GENERATION: u64 = 3;
 /// One slot.
 pub const SLOT_BYTES: usize = BLOCK_BYTES as usize;
 pub const SUPERBLOCK_MAGIC: [u8; 8] = *b"WSSUPERB";
@@ -325,25 +327,39 @@ fn checksum(slot_bytes: &[u8], slot: usize) -> u32 {
     sum.finish()
 }
 
-/// The slots of a superblock's or anchor's file that hold something and do not check.
+/// The slots of a superblock's or anchor's file that do not check, though they were written: they hold something, or are
+/// empty while the other slot is not the first that was ever written.
 pub fn damaged_slots(bytes: &[u8]) -> impl Iterator<Item = usize> {
-    let slots = bytes.chunks_exact(SLOT_BYTES).take(2).enumerate();
-    let written = slots.filter(|(_, slot)| slot.iter().any(|byte| *byte != 0));
-    written.filter(|(index, slot)| checksum(slot, *index) != get_u32(slot, at::CHECKSUM)).map(|(index, _)| index)
+    let both = slots(bytes).any(|slot| checks(slot) && get_u64(slot.1, at::GENERATION) >= BOTH_SLOTS_GENERATION);
+    let damaged = slots(bytes).filter(move |slot| !checks(*slot) && (both || slot.1.iter().any(|byte| *byte != 0)));
+    damaged.map(|(index, _)| index)
+}
+
+/// Whether a newer slot than the one that counts may be lost, because one does not check. So it is in a file that was
+/// written once.
+pub fn is_in_doubt(bytes: &[u8]) -> bool {
+    !slots(bytes).all(checks)
+}
+
+/// Both slots with their numbers; one that the file ends before is empty.
+fn slots(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> + Clone {
+    const EMPTY: &[u8] = &[0; SLOT_BYTES];
+    (0..2).map(|index| (index, bytes.get(index * SLOT_BYTES..(index + 1) * SLOT_BYTES).unwrap_or(EMPTY)))
+}
+
+fn checks((index, slot): (usize, &[u8])) -> bool {
+    checksum(slot, index) == get_u32(slot, at::CHECKSUM)
 }
 
 /// The directory that the first written slot belongs to that checks.
 pub fn directory_of(bytes: &[u8]) -> Option<[u8; 16]> {
-    let mut slots = bytes.chunks_exact(SLOT_BYTES).take(2).enumerate();
-    let sound = slots.find(|(index, slot)| checksum(slot, *index) == get_u32(slot, at::CHECKSUM))?;
-    Some(get(sound.1, at::DIRECTORY_ID))
+    slots(bytes).find(|slot| checks(*slot)).map(|(_, slot)| get(slot, at::DIRECTORY_ID))
 }
 
 /// The slot that checks and has the highest generation.
 fn newest<'a>(file: &str, bytes: &'a [u8], magic: [u8; 8], known: u32) -> Result<&'a [u8], Fault> {
-    let slots = bytes.chunks_exact(SLOT_BYTES).take(2).enumerate();
-    let ours = slots.filter(|(_, slot)| get(slot, at::MAGIC) == magic);
-    let checked = ours.clone().filter(|(index, slot)| checksum(slot, *index) == get_u32(slot, at::CHECKSUM));
+    let ours = slots(bytes).filter(|(_, slot)| get(slot, at::MAGIC) == magic);
+    let checked = ours.clone().filter(|slot| checks(*slot));
     let Some((_, slot)) = checked.max_by_key(|(_, slot)| get_u64(slot, at::GENERATION)) else {
         return Err(match ours.count() {
             0 => Fault::Refused(format!("{file} is not Watershed's: it begins with other bytes")),

@@ -245,6 +245,20 @@ fn one_damaged_slot_of_an_anchor_loses_nothing() {
     }
 }
 
+/// The slot that is left may be the older one, of a clean stop before everything else that was written.
+#[test]
+fn a_cut_slot_of_an_anchor_loses_nothing() {
+    let path = written("salvage_cut_slot");
+    let anchor = DataDir::inspect(&path).unwrap().anchor(JOURNAL);
+    let whole = std::fs::read(&anchor).unwrap();
+    for (cut, missing) in [(whole[..4096].to_vec(), 4096), ([&[0; 4096], &whole[4096..]].concat(), 0)] {
+        std::fs::write(&anchor, cut).unwrap();
+        names(&examined(&path), &anchor, missing);
+        assert_eq!(salvaged(&path).1, [(END, END); 2]);
+        on_shard(&path, |shard| async move { check(&shard, LARGE, END).await });
+    }
+}
+
 #[test]
 fn a_lost_superblock_is_named_and_its_journals_are_found() {
     let path = written("salvage_superblock");

@@ -11,7 +11,7 @@ use super::tail_memory::TailMemory;
 use crate::error::Fault;
 use crate::store::recovery::{Need, Recovery};
 use crate::store::{Store, StoreConfig};
-use crate::superblock::{Anchor, SLOT_BYTES, damaged_slots};
+use crate::superblock::{Anchor, SLOT_BYTES, is_in_doubt};
 use crate::units::{BLOCK_BYTES, FileId, JournalId, block_ceil, block_floor};
 
 /// A store that is ready to run, and its files.
@@ -69,7 +69,7 @@ async fn recover(
     anchor: &[u8],
 ) -> Result<Opened, Fault> {
     let path = dir.anchor(journal);
-    let in_doubt = damaged_slots(anchor).next().is_some();
+    let in_doubt = is_in_doubt(anchor);
     let anchor = Anchor::decode(&path.display().to_string(), anchor, dir.directory_id(), journal)?;
     let mut ring_files = BTreeMap::new();
     let anchor = Anchor { ring_files_count: ring_files_count(dir, &anchor), ..anchor };

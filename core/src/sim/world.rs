@@ -15,7 +15,7 @@ use crate::partition::Extent;
 use crate::store::planted::Bug;
 use crate::store::recovery::{Need, Recovery, Report, Restored};
 use crate::store::{Effect, OpId, Outcome, Placed, Store, StoreConfig};
-use crate::superblock::{Anchor, SLOT_BYTES, Superblock, TWO_SLOTS_BYTES, damaged_slots};
+use crate::superblock::{Anchor, SLOT_BYTES, Superblock, TWO_SLOTS_BYTES, is_in_doubt};
 use crate::units::{BLOCK_BYTES, FileId, JournalId, Now, TopicPartition};
 
 pub(super) const JOURNAL: JournalId = JournalId(3);
@@ -117,7 +117,7 @@ impl World {
         let is_whole = |slot: &u32| self.disk.length(Name::Ring(*slot)) == anchor.ring_file_bytes;
         let ring_files_count = (anchor.ring_files_count..).find(|slot| !is_whole(slot)).unwrap_or(u32::MAX);
         let recovery = Recovery::new(config, Anchor { ring_files_count, ..anchor }, self.segment_files(), self.now);
-        let in_doubt = damaged_slots(&bytes).next().is_some();
+        let in_doubt = is_in_doubt(&bytes);
         self.recover(if in_doubt { recovery.doubting_anchor() } else { recovery }, &anchor)
             .map(|report| (may_concern, report))
     }
