@@ -125,11 +125,18 @@ fn topic_synonyms(
     synonyms
 }
 
+/// The property's own values, and behind them those of properties that say the same in another unit. What stands before
+/// its first own value is not told, as in Kafka.
 fn broker_synonyms(row: &'static BrokerRow, broker: &BrokerConfigs<'_>) -> Vec<Synonym> {
-    let mut synonyms: Vec<Synonym> =
-        layers(broker).into_iter().filter_map(|(layer, source)| at_layer(row.name, layer, source)).collect();
-    synonyms.extend(default_of(row.name));
-    synonyms
+    let units = TOPIC_ROWS.iter().find(|topic| topic.synonyms.iter().any(|(name, _)| *name == row.name));
+    let names: Vec<&'static str> =
+        units.map_or(vec![row.name], |topic| topic.synonyms.iter().map(|(name, _)| *name).collect());
+    let mut synonyms: Vec<Synonym> = Vec::new();
+    for (layer, source) in layers(broker) {
+        synonyms.extend(names.iter().filter_map(|name| at_layer(name, layer, source)));
+    }
+    synonyms.extend(names.iter().filter_map(|name| default_of(name)));
+    synonyms.into_iter().skip_while(|synonym| synonym.name != row.name).collect()
 }
 
 fn layers<'a>(broker: &BrokerConfigs<'a>) -> [(&'a BTreeMap<String, String>, ConfigSource); 3] {
