@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kafka_protocol::messages as theirs;
 use kafka_protocol::protocol::Decodable;
 use kafka_protocol::records::RecordBatchDecoder;
+use watershed_broker::metrics::{Phase, ShardMetrics};
 use watershed_broker::wire::generated::produce as generated;
 use watershed_broker::wire::message::Message;
 use watershed_broker::wire::produce::ProduceRequest;
@@ -66,5 +68,24 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requests, batches);
+/// Everything that the metrics of one request cost its core: two looks at the clock and five numbers.
+fn counting(criterion: &mut Criterion) {
+    let mut metrics = ShardMetrics::default();
+    for key in 0..20 {
+        metrics.answered(key, 1, false);
+    }
+    criterion.bench_function("the metrics of a request", |bencher| {
+        bencher.iter(|| {
+            let began = Instant::now();
+            let took_us = began.elapsed().as_micros() as u64 + black_box(700);
+            let api = metrics.answered(black_box(1), took_us, false);
+            for phase in [Phase::Queue, Phase::Local, Phase::Wait] {
+                api.observe_us(phase, black_box(took_us));
+            }
+            metrics.apis.entry(black_box(1)).or_default().observe_us(Phase::Send, took_us);
+        });
+    });
+}
+
+criterion_group!(benches, requests, batches, counting);
 criterion_main!(benches);

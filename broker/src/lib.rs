@@ -17,6 +17,8 @@ pub mod broker;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod cpu_lock;
 #[cfg(feature = "server")]
 pub mod directory_lock;

@@ -20,6 +20,10 @@ pub enum Exit {
     Io = 5,
     /// Damage was found.
     Damage = 6,
+    /// No broker answered a client's command.
+    Unreachable = 7,
+    /// A broker refused what a client's command asked for, or has it not.
+    Refused = 8,
     /// A bug.
     Internal = 70,
 }
@@ -32,6 +36,8 @@ Exit codes:
   4   environment: io_uring, file system, address or CPU in use
   5   a write or flush failed; nothing was acknowledged after it
   6   damage found
+  7   no broker answered (topic, group, produce, consume, config, top)
+  8   the broker refused, or there is no such topic, group or offset
   70  internal error (a broken invariant aborts instead)
   130, 143  ended by a second SIGINT or SIGTERM, without a checkpoint";
 
@@ -94,7 +100,8 @@ mod tests {
 
     #[test]
     fn help_lists_every_code() {
-        for exit in [Exit::Usage, Exit::DataDirectory, Exit::Environment, Exit::Io, Exit::Damage, Exit::Internal] {
+        let codes = [Exit::Usage, Exit::DataDirectory, Exit::Environment, Exit::Io, Exit::Damage, Exit::Internal];
+        for exit in codes.into_iter().chain([Exit::Unreachable, Exit::Refused]) {
             let code = (exit as u8).to_string();
             assert!(HELP.lines().any(|line| line.split_whitespace().next() == Some(&code)), "{code}");
         }

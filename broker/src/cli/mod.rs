@@ -1,23 +1,29 @@
 //! The command line: what can be asked, the exit codes, and nothing about how it is done.
 
+mod client;
 mod exit;
 mod inspect;
 mod logging;
+mod progress;
 mod report;
 mod salvage;
 mod show_settings;
 mod signals;
 mod start;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::settings::{Asked, Key, Machine, Settings, resolve};
 
+use client::ClientCommand;
 pub use exit::{Exit, Failure};
+pub use top::PANELS as TOP_PANELS;
 
 /// A durable partitioned log that unmodified Apache Kafka clients write and read.
 #[derive(Parser)]
@@ -32,12 +38,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Start the broker (the default)
-    Start,
+    Start {
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
     /// Print every setting, its value and where that came from
     Settings {
         /// As JSON, one object per setting
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
     },
     /// Print what a data directory holds and check all of it; changes nothing
     Inspect {
@@ -55,53 +66,61 @@ enum Command {
         dir: PathBuf,
         /// A missing or empty directory
         new: PathBuf,
+        #[command(flatten)]
+        settings: SettingsArgs,
     },
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Show what the broker does, live
+    Top(top::TopArgs),
+    /// Print a completion script for a shell: `watershed-broker completion bash > /etc/bash_completion.d/watershed-broker`
+    Completion { shell: Shell },
 }
 
 /// The flags stay text here: every layer is read by the same parser.
-#[derive(Args)]
+#[derive(Args, Default)]
 struct SettingsArgs {
     /// Where the data lies [default: $XDG_DATA_HOME/watershed/broker]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where Kafka clients connect to [default: 127.0.0.1:9092]
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// What clients are told to connect to [default: the listen address]
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
     /// Admin HTTP: /live /ready /metrics /dashboard /version [default: 127.0.0.1:9644]
-    #[arg(long, global = true, value_name = "HOST:PORT|none")]
+    #[arg(long, value_name = "HOST:PORT|none")]
     admin: Option<String>,
     /// One shard per core: a number, a list (0,1 or 0-3) or unbound:N [default: all allowed]
-    #[arg(long, global = true, value_name = "CORES")]
+    #[arg(long, value_name = "CORES")]
     cores: Option<String>,
     /// What shards run in: ring, or glommio where it was built in [default: ring]
-    #[arg(long, global = true, value_name = "RUNTIME")]
+    #[arg(long, value_name = "RUNTIME")]
     runtime: Option<String>,
     /// Memory budget of the process, like 2GiB [default: 25 % of the limit]
-    #[arg(long, global = true, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     /// This broker's id [default: 1]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, value_name = "N")]
     node_id: Option<String>,
     /// Accept plaintext without authentication off loopback
-    #[arg(long, global = true)]
+    #[arg(long)]
     insecure: bool,
     /// human or json [default: human]
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
     /// off, error, warn, info, debug or trace; more after commas: info,watershed_core=debug [default: info]
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Requests that took this long are logged with their phases, like 250ms; none: no such log [default: 1 s]
-    #[arg(long, global = true, value_name = "DURATION|none")]
+    #[arg(long, value_name = "DURATION|none")]
     slow_request: Option<String>,
     /// A file of settings: TOML, or Kafka's server.properties
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One setting, by our name or by Kafka's: --set num.partitions=4
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
@@ -126,6 +145,15 @@ impl SettingsArgs {
     }
 }
 
+/// Settings before the subcommand and behind it; the latter win.
+fn together(before: Asked, behind: Asked) -> Asked {
+    Asked {
+        config: behind.config.or(before.config),
+        set: [before.set, behind.set].concat(),
+        flags: [before.flags, behind.flags].concat(),
+    }
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let started = Instant::now();
@@ -139,21 +167,32 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, started: Instant) -> Result<(), Failure> {
+    let before = cli.settings.asked();
     let machine = Machine::probe();
-    let settings: Settings =
-        resolve(&cli.settings.asked(), &machine).map_err(|error| Failure::new(Exit::Usage, error))?;
-    match cli.command.unwrap_or(Command::Start) {
-        Command::Start => start::start(settings, started),
-        Command::Settings { json } => show_settings::print(&settings, json),
+    let settings = |behind: SettingsArgs| -> Result<Settings, Failure> {
+        resolve(&together(before.clone(), behind.asked()), &machine).map_err(|error| Failure::new(Exit::Usage, error))
+    };
+    let command = cli.command.unwrap_or(Command::Start { settings: SettingsArgs::default() });
+    match command {
+        Command::Start { settings: behind } => start::start(settings(behind)?, started),
+        Command::Settings { json, settings: behind } => show_settings::print(&settings(behind)?, json),
+        Command::Salvage { dir, new, settings: behind } => salvage::run(&settings(behind)?, &dir, &new),
+        _ if !before.is_empty() => {
+            Err(Failure::new(Exit::Usage, "settings of the broker have no effect on this command"))
+        }
         Command::Inspect { dir, json, frames } => inspect::print(&dir, json, frames),
-        Command::Salvage { dir, new } => salvage::run(&settings, &dir, &new),
+        Command::Client(command) => client::run(command),
+        Command::Top(args) => top::run(&args),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "watershed-broker", &mut std::io::stdout());
+            Ok(())
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

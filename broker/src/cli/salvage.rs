@@ -8,6 +8,7 @@ use watershed_core::io::salvage::{Salvaged, SalvagedPartition, salvage};
 use watershed_core::units::TopicId;
 
 use super::inspect::refusal;
+use super::progress::copying;
 use super::{Exit, Failure};
 use crate::directory_lock::DirectoryLock;
 use crate::server::random;
@@ -21,7 +22,7 @@ pub(super) fn run(settings: &Settings, from: &Path, to: &Path) -> Result<(), Fai
         cluster_id: TopicId(random::uuid()).to_string(),
         node_id: settings.node_id,
     };
-    let salvaged = salvage(from, to, identity).map_err(refusal)?;
+    let salvaged = copying(from, to, "salvaging", || salvage(from, to, identity)).map_err(refusal)?;
     let written = io::stdout().write_all(as_text(to, &salvaged).as_bytes());
     written.map_err(|cause| Failure::new(Exit::Io, format!("standard output: {cause}")))
 }

@@ -124,7 +124,11 @@ async fn read(connection: Rc<Connection>) {
     };
     match end {
         // A server that drains closes what it reads from itself, and still answers.
-        End::Closed | End::Failed(_) if !connection.node.closing.get() => connection.abandon(),
+        End::Closed if !connection.node.closing.get() => connection.abandon(),
+        End::Failed(why) if !connection.node.closing.get() => {
+            tracing::debug!(client = %connection.stream.peer(), why, "a connection failed");
+            connection.abandon();
+        }
         End::Closed | End::Failed(_) => {}
         End::Refused(why) => connection.refused(&why),
     }

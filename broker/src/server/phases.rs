@@ -1,6 +1,7 @@
 //! Phases: where the time of a request went, counted, and the log of requests that took too long.
 //!
-//! What a client asked to be kept waiting for is no slowness: it is a phase of its own and is not held against a request.
+//! What a client asked to be kept waiting for is no slowness: it is a phase of its own, counted only for those that were
+//! kept waiting, and is not held against a request.
 //! Only the phase of local work reads the clock, twice; the others are measured from turn to turn. The log has one line a
 //! second for each shard at most, and says how many it left out.
 
@@ -77,8 +78,10 @@ impl Timeline {
             let api = metrics.answered(self.envelope.api.key(), took_us, failed);
             api.observe_us(Phase::Queue, self.queue_us);
             api.observe_us(Phase::Local, self.local_us);
-            api.observe_us(Phase::Parked, self.parked_us);
             api.observe_us(Phase::Wait, self.wait_us);
+            if self.parked_us > 0 {
+                api.observe_us(Phase::Parked, self.parked_us);
+            }
         });
     }
 
