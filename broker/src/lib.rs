@@ -27,6 +27,8 @@ pub mod lifecycle;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
+pub mod service_manager;
+#[cfg(feature = "server")]
 pub mod settings;
 
 #[cfg(feature = "server")]

@@ -127,9 +127,9 @@ fn explain_ring_error(
         (Some(libc::EPERM | libc::EACCES), _) => failure(
             "io_uring is forbidden for this process, most likely by a container's seccomp profile (the defaults of \
              Docker 25 and containerd 2 forbid it)",
-            "run the container with a seccomp profile that also allows io_uring_setup, io_uring_enter and \
-             io_uring_register (docker: --security-opt seccomp=PROFILE.json; Kubernetes: seccompProfile of type \
-             Localhost)",
+            "run the container with Watershed's own profile, which allows io_uring_setup, io_uring_enter and \
+             io_uring_register: broker/packaging/seccomp.json, in packages /usr/share/watershed/packaging/seccomp.json \
+             (docker, podman: --security-opt seccomp=FILE; Kubernetes: seccompProfile of type Localhost)",
         ),
         (Some(libc::ENOSYS), _) => failure(
             format!(
@@ -351,7 +351,7 @@ mod tests {
         assert!(explained(libc::EPERM, Some("1")).contains("kernel.io_uring_group"));
         assert!(explained(libc::EPERM, Some("2")).contains("sysctl -w kernel.io_uring_disabled=0"));
         let seccomp = explained(libc::EACCES, Some("0"));
-        assert!(seccomp.contains("--security-opt seccomp=") && seccomp.contains("seccompProfile"), "{seccomp}");
+        assert!(seccomp.contains("--security-opt seccomp=") && seccomp.contains("packaging/seccomp.json"), "{seccomp}");
         let memlock = explained(libc::ENOMEM, Some("0"));
         assert!(memlock.contains("8388608") && memlock.contains("--ulimit memlock=-1"), "{memlock}");
     }
