@@ -138,6 +138,9 @@ pub struct ShardMetrics {
     pub produced_batches: u64,
     pub produced_records: u64,
     pub fetched_bytes: u64,
+    /// Answers that told a client to wait, since a quota was used up.
+    pub throttled_requests: u64,
+    pub throttled_us: u64,
     /// Requests that took longer than the limit of the slow log.
     pub slow_requests: u64,
 

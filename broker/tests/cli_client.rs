@@ -8,7 +8,11 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use server_harness::Broker;
+use server_harness::{Broker, Client};
+use watershed_broker::wire::apis::Api;
+use watershed_broker::wire::generated::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+use watershed_broker::wire::generated::join_group::{JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse};
+use watershed_broker::wire::generated::sync_group::{SyncGroupAssignment, SyncGroupRequest, SyncGroupResponse};
 
 /// What a command said, and its exit code.
 struct Said {
@@ -182,6 +186,57 @@ fn a_group_goes_on_is_shown_reset_and_deleted() {
     assert_eq!(run(&broker, &["group", "delete", "h"]), "deleted group h\n");
     let gone = refused(&broker, &["group", "describe", "h"], 8);
     assert!(gone.contains("h") && gone.contains("`group list` shows"), "{gone}");
+}
+
+/// Joins a group as the consumer of partition 0 of `t`, and stays.
+fn member(broker: &Broker, group: &str) -> Client {
+    let mut client = broker.client();
+    let keys = vec![group.to_owned()];
+    let find = FindCoordinatorRequest { coordinator_keys: keys, ..FindCoordinatorRequest::default() };
+    let _: FindCoordinatorResponse = client.ask(Api::FindCoordinator, 4, &find);
+    let join = JoinGroupRequest {
+        group_id: group.to_owned(),
+        session_timeout_ms: 30_000,
+        rebalance_timeout_ms: 30_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![JoinGroupProtocol { name: "range".to_owned(), metadata: vec![0; 6] }],
+        ..JoinGroupRequest::default()
+    };
+    let joined: JoinGroupResponse = client.ask(Api::JoinGroup, 3, &join);
+    assert_eq!(joined.error_code, 0);
+    let assignment = vec![0, 0, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0];
+    let sync = SyncGroupRequest {
+        group_id: group.to_owned(),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id.clone(),
+        assignments: vec![SyncGroupAssignment { member_id: joined.member_id, assignment }],
+        ..SyncGroupRequest::default()
+    };
+    let synced: SyncGroupResponse = client.ask(Api::SyncGroup, 3, &sync);
+    assert_eq!(synced.error_code, 0);
+    client
+}
+
+#[test]
+fn a_group_with_members_is_shown_with_them_and_left_alone() {
+    let broker = Broker::with("cli_members", 3, &["group.initial.rebalance.delay.ms=0"]);
+    run(&broker, &["topic", "create", "t", "-p", "2"]);
+    produce(&broker, &["produce", "t", "-p", "0"], b"a\nb\n");
+    assert_eq!(run(&broker, &["consume", "t", "-g", "g", "-c", "1"]), "a\n");
+    let mut client = member(&broker, "g");
+    let described = read_json(&broker, &["group", "describe", "g"]);
+    let group = &described[0];
+    assert_eq!((&group["state"], &group["protocol"], &group["lag"]), (&json!("Stable"), &json!("range"), &json!(1)));
+    assert_eq!(group["members"][0]["partitions"], json!([["t", 0]]));
+    assert_eq!(group["partitions"][0]["member"], group["members"][0]["member"]);
+    assert!(run(&broker, &["group", "describe", "g"]).contains("assignor range\n"));
+    for args in [["group", "reset", "g", "--all-topics", "--to-latest"].as_slice(), &["consume", "t", "-g", "g", "-e"]]
+    {
+        let why = refused(&broker, args, 8);
+        assert!(why.contains("group g has members; stop them first"), "{why}");
+    }
+    assert!(refused(&broker, &["group", "delete", "g"], 8).contains("NON_EMPTY_GROUP"));
+    client.offset("t", 0, -1);
 }
 
 #[test]

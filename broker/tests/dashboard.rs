@@ -8,7 +8,10 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/grafana.json");
 
 /// The rows of the dashboard and how the names in them begin, without the prefix. Every metric has a row.
 const ROWS: [(&str, &[&str]); 8] = [
-    ("Clients", &["received", "sent", "produced", "fetched", "connections", "produces_waiting", "fetches_waiting"]),
+    (
+        "Clients",
+        &["received", "sent", "produced", "fetched", "connections", "produces_waiting", "fetches_waiting", "throttled"],
+    ),
     ("Requests", &["request", "slow_requests"]),
     ("Groups", &["group"]),
     ("Journal", &["journal"]),

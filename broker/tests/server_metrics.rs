@@ -3,14 +3,18 @@
 
 mod server_harness;
 
-use server_harness::{Broker, Client, batch, now_ms};
+use server_harness::{Broker, Client, PRODUCE, batch, now_ms, produce};
 use watershed_broker::wire::apis::Api;
+use watershed_broker::wire::generated::alter_client_quotas::{
+    AlterClientQuotasRequest, AlterClientQuotasResponse, EntityData, EntryData, OpData,
+};
 use watershed_broker::wire::generated::delete_topics::{DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use watershed_broker::wire::generated::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use watershed_broker::wire::generated::join_group::{JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse};
 use watershed_broker::wire::generated::offset_commit::{
     OffsetCommitPartition, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopic,
 };
+use watershed_broker::wire::generated::produce::ProduceResponse;
 
 /// Commits from outside of any group.
 fn commit(client: &mut Client, group: &str, topic: &str, offsets: &[(i32, i64)]) {
@@ -167,4 +171,24 @@ fn what_an_operator_is_told() {
     assert!(
         broker.metrics().lines().any(|line| line.starts_with("watershed_slow_requests_total") && !line.ends_with(" 0"))
     );
+}
+
+#[test]
+fn waits_for_a_quota_are_counted() {
+    let broker = Broker::fresh("metrics_throttled", 1);
+    let mut client = broker.client();
+    client.topic("rivers");
+    let entity = vec![EntityData { entity_type: "client-id".to_owned(), entity_name: None }];
+    let op = OpData { key: "producer_byte_rate".to_owned(), value: 1_000.0, remove: false };
+    let request = AlterClientQuotasRequest { entries: vec![EntryData { entity, ops: vec![op] }], validate_only: false };
+    let altered: AlterClientQuotasResponse = client.ask(Api::AlterClientQuotas, 1, &request);
+    assert_eq!(altered.entries[0].error_code, 0);
+    let request = produce("rivers", 0, -1, batch(now_ms(), &[&"x".repeat(11_000)]));
+    let answer: ProduceResponse = client.ask(Api::Produce, PRODUCE, &request);
+    assert!(answer.throttle_time_ms > 0);
+    let text = broker.metrics();
+    let of = |name: &str| samples(&text, name).iter().map(|(_, value)| value).sum::<f64>();
+    assert_eq!(of("watershed_throttled_requests_total"), 1.0);
+    let told_seconds = f64::from(answer.throttle_time_ms) / 1000.0;
+    assert!((of("watershed_throttled_seconds_total") - told_seconds).abs() < 0.01, "{text}");
 }

@@ -123,6 +123,8 @@ const SHARD_SERIES: &[Series] = &[
     plain("produced_batches", "Record batches appended", Counter(|m| m.produced_batches)),
     plain("produced_records", "Records appended", Counter(|m| m.produced_records)),
     bytes("fetched", "Bytes of fetch responses", Counter(|m| m.fetched_bytes)),
+    plain("throttled_requests", "Answers that told a client to wait for its quota", Counter(|m| m.throttled_requests)),
+    seconds("throttled", "Time that clients were told to wait for their quotas", CounterMicros(|m| m.throttled_us)),
     plain("slow_requests", "Requests over the limit of the slow log", Counter(|m| m.slow_requests)),
     plain("produces_waiting", "Produce requests waiting for durability", Gauge(|m| m.produces_waiting)),
     plain("fetches_waiting", "Fetch requests waiting for data", Gauge(|m| m.fetches_waiting)),

@@ -48,6 +48,7 @@ pub const PANELS: &[Panel] = &[
             rate("records in", "watershed_produced_records", Unit::PerSecond),
             rate("requests", "watershed_requests", Unit::PerSecond),
             rate("errors", "watershed_request_errors", Unit::PerSecond),
+            rate("throttled", "watershed_throttled_requests", Unit::PerSecond),
             gauge("connections", "watershed_connections_open", Unit::Count),
         ],
     },

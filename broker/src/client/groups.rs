@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::wire::apis::Api;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::generated::delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
 use crate::wire::generated::describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
 use crate::wire::generated::list_groups::{ListGroupsRequest, ListGroupsResponse};
@@ -121,6 +122,16 @@ impl Cluster {
             coordinator,
             members: told.members.into_iter().map(member).collect(),
         })
+    }
+
+    /// Whether somebody reads for this group now. One that does not exist has no members.
+    pub fn has_members(&mut self, group: &str) -> Result<bool> {
+        match self.group(group) {
+            Ok(info) => Ok(!info.members.is_empty()),
+            Err(ClientError::Missing(_)) => Ok(false),
+            Err(ClientError::Refused { code, .. }) if code == ErrorCode::GroupIdNotFound.code() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Everything that a group has committed.

@@ -258,9 +258,14 @@ impl Connection {
 
     /// Begins no request for as long, counted from now.
     fn mute(&self, throttle_ms: u32) {
-        let until_us = self.node.now_us() + u64::from(throttle_ms) * 1000;
-        if throttle_ms > 0 {
+        let throttle_us = u64::from(throttle_ms) * 1000;
+        if throttle_us > 0 {
+            let until_us = self.node.now_us() + throttle_us;
             self.muted_until_us.set(self.muted_until_us.get().max(until_us));
+            self.node.count(|metrics| {
+                metrics.throttled_requests += 1;
+                metrics.throttled_us += throttle_us;
+            });
         }
     }
 

@@ -1,7 +1,7 @@
 //! `consume`: prints records.
 //!
-//! With a group it goes on where the group has committed and commits what it has printed; it is no member of the group, so
-//! the broker refuses the commit while the group has members.
+//! With a group it goes on where the group has committed and commits what it has printed. It is no member of the group, and so
+//! reads only for one that has none.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::client::{Cluster, Consumed, Consumer, Place};
 use super::super::progress::records_bar;
 use super::super::{Exit, Failure};
 use super::format::{self, Format};
-use super::{Target, moment, output_failed};
+use super::{Target, check_no_members, moment, output_failed};
 
 /// How long a fetch waits for records.
 const WAIT: Duration = Duration::from_millis(500);
@@ -168,7 +168,10 @@ fn positions(cluster: &mut Cluster, args: &ConsumeArgs) -> Result<BTreeMap<Place
         _ => BTreeMap::new(),
     };
     let committed = match &args.group {
-        Some(group) => cluster.committed(group)?,
+        Some(group) => {
+            check_no_members(cluster, group)?;
+            cluster.committed(group)?
+        }
         None => BTreeMap::new(),
     };
     let mut positions = BTreeMap::new();

@@ -9,7 +9,7 @@ use crate::client::{Cluster, Committed, GroupInfo, Place};
 
 use super::super::{Exit, Failure};
 use super::table::Table;
-use super::{Common, moment, print, print_json};
+use super::{Common, check_no_members, moment, print, print_json};
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum GroupCommand {
@@ -263,6 +263,7 @@ fn places(cluster: &mut Cluster, topics: &[String]) -> Result<Vec<Place>, Failur
 
 fn reset(args: &ResetArgs) -> Result<(), Failure> {
     let mut cluster = args.common.target.connect()?;
+    check_no_members(&mut cluster, &args.group)?;
     let committed = cluster.committed(&args.group)?;
     let places = match args.all_topics {
         true => committed.keys().cloned().collect(),

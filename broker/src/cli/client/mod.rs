@@ -99,6 +99,17 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// Nobody else moves the offsets of a group while we do.
+fn check_no_members(cluster: &mut Cluster, group: &str) -> Result<(), Failure> {
+    match cluster.has_members(group)? {
+        false => Ok(()),
+        true => {
+            let why = format!("group {group} has members; stop them first (`group describe {group}` shows them)");
+            Err(Failure::new(Exit::Refused, why))
+        }
+    }
+}
+
 /// Prints a result.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
