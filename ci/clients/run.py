@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import tools  # noqa: E402
 from harness.broker import Broker  # noqa: E402
 
-SUITES = ("kcat", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go", "groups", "malformed")
+SUITES = ("kcat", "cli", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go", "groups", "malformed")
 SUITE_SECONDS_MAX = 300
 MESH_CALLS = "watershed_mesh_calls"
 
@@ -28,7 +28,7 @@ def command(suite, target, pid, watershed):
         return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", tools.java_driver(), "Driver", target]
     if suite == "franz-go":
         return [str(tools.franz_go()), target]
-    if suite == "kcat":
+    if suite in ("kcat", "cli"):
         tools.kcat()
     return [str(tools.python()), str(HERE / suite / "suite.py"), target, "--pid", str(pid), *(["--watershed"] if watershed else [])]
 
@@ -47,6 +47,7 @@ def run_suite(suite, target, pid, watershed):
 
 
 def run_with_broker(arguments):
+    os.environ["WATERSHED_PROGRAM"] = str(arguments.broker)
     broker = Broker(arguments.broker, f"suites-{arguments.cores.replace(':', '-')}", arguments.cores, ["num.partitions=4", "group.initial.rebalance.delay.ms=500", *arguments.set])
     print(f"  broker with {' '.join(['--cores', arguments.cores, *arguments.set])} ready in {broker.start():.2f} s at {broker.target}", flush=True)
     failed = []
