@@ -62,6 +62,9 @@ fn the_screen_shows_what_a_broker_did_between_two_scrapes() {
     assert!(produce.contains("10/s") && produce.contains("0/s") && produce.contains('s'), "{produce}");
     for panel in TOP_PANELS {
         assert!(screen.contains(panel.title()), "{} is missing in\n{screen}", panel.title());
+        if let Panel::Table { columns, .. } = panel {
+            assert!(columns.iter().all(|column| screen.contains(column.head)), "a head is cut in\n{screen}");
+        }
     }
     for pool in ["receive", "tail", "unwritten"] {
         assert!(screen.contains(pool), "{pool} is missing in\n{screen}");

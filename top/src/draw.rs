@@ -13,6 +13,8 @@ use crate::values::View;
 const WIDE: u16 = 100;
 const NAME_WIDTH: u16 = 14;
 const VALUE_WIDTH: u16 = 14;
+/// A number in a table, unless its head is wider.
+const NUMBER_WIDTH: u16 = 9;
 
 /// Draws the view under a line of `title`.
 pub fn draw(frame: &mut Frame<'_>, view: &View, title: &str) {
@@ -96,7 +98,9 @@ fn draw_table(frame: &mut Frame<'_>, view: &View, by: &[&str], columns: &[Column
         let values = row.values.iter().zip(columns).map(|(value, column)| right(shown(*value, column.unit)));
         Row::new(row.key.iter().cloned().map(Cell::from).chain(values).collect::<Vec<_>>())
     });
-    let widths = by.iter().map(|_| Constraint::Fill(2)).chain(columns.iter().map(|_| Constraint::Fill(1)));
+    let width = |column: &Column| u16::try_from(column.head.len()).unwrap_or(u16::MAX).max(NUMBER_WIDTH);
+    let numbers = columns.iter().map(|column| Constraint::Length(width(column)));
+    let widths = by.iter().map(|_| Constraint::Fill(1)).chain(numbers);
     let table = Table::new(rows.collect::<Vec<_>>(), widths.collect::<Vec<_>>());
     frame.render_widget(table.header(Row::new(heads.collect::<Vec<_>>()).style(bold)), area);
 }
