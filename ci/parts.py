@@ -248,6 +248,12 @@ def crowd(full):
         sh([str(tools.python()), str(ROOT / "ci/clients/crowd/crowd.py"), *arguments])
 
 
+def compared(_full):
+    """Administrative answers beside those of Apache Kafka, which is started for it."""
+    program = broker_program()
+    sh([str(tools.python()), str(ROOT / "ci/clients/kafka/compare.py"), "--broker", str(program)])
+
+
 def kills(full):
     kill_script("kills.py", "--cycles", "200" if full else "20")
 
@@ -280,6 +286,7 @@ PARTS = (
     Part("flips", flips, "damage in every kind of file: refused by name, mended, or told at its offset"),
     Part("crowd", crowd, "2,000 idle, slow and stopped clients under a memory limit"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
+    Part("compared", compared, "every answer of Java's AdminClient beside Apache Kafka's, field by field", quick=False),
     Part("simulation", simulation, "more seeds than `cargo test` runs", quick=False),
 )
 

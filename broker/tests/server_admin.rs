@@ -31,6 +31,7 @@ use watershed_broker::wire::generated::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, TopicRequest,
 };
 use watershed_broker::wire::generated::describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse};
+use watershed_broker::wire::generated::describe_user_scram_credentials as scram;
 use watershed_broker::wire::generated::elect_leaders::{ElectLeadersRequest, ElectLeadersResponse, TopicPartitions};
 use watershed_broker::wire::generated::fetch::FetchResponse;
 use watershed_broker::wire::generated::incremental_alter_configs as incremental;
@@ -53,6 +54,8 @@ const INVALID_REQUEST: i16 = 42;
 const ELECTION_NOT_NEEDED: i16 = 84;
 const NO_REASSIGNMENT: i16 = 85;
 const QUOTA_EXCEEDED: i16 = 89;
+const NOT_FOUND: i16 = 91;
+const DUPLICATE: i16 = 92;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const GROUP: i8 = 32;
@@ -214,6 +217,15 @@ fn one_broker_elects_moves_and_lists_as_kafka_with_one_broker_does() {
     let listed: ListTransactionsResponse = client.ask(Api::ListTransactions, 2, &request);
     assert_eq!((listed.unknown_state_filters, listed.transaction_states.len()), (vec!["Sleeping".to_owned()], 0));
 
+    let users = ["u", "v", "v"].map(|name| scram::UserName { name: name.to_owned() });
+    let mut credentials = |users| -> Vec<i16> {
+        let request = scram::DescribeUserScramCredentialsRequest { users };
+        let told: scram::DescribeUserScramCredentialsResponse =
+            client.ask(Api::DescribeUserScramCredentials, 0, &request);
+        told.results.iter().map(|result| result.error_code).collect()
+    };
+    assert_eq!((credentials(None), credentials(Some(users.to_vec()))), (vec![], vec![NOT_FOUND, DUPLICATE]));
+
     let mut resources = |resource_types: Vec<i8>| {
         let request = ListConfigResourcesRequest { resource_types };
         let listed: ListConfigResourcesResponse = client.ask(Api::ListConfigResources, 1, &request);
@@ -223,10 +235,7 @@ fn one_broker_elects_moves_and_lists_as_kafka_with_one_broker_does() {
         (listed.error_code, listed.config_resources.iter().map(pair).collect::<Vec<_>>())
     };
     assert_eq!(resources(vec![TOPIC]), (NONE, vec![(TOPIC, "t".to_owned())]));
-    assert_eq!(
-        resources(vec![]).1,
-        [(TOPIC, "t"), (BROKER, "1"), (8, "1")].map(|(kind, name)| (kind, name.to_owned()))
-    );
+    assert_eq!(resources(vec![]).1, [(TOPIC, "t"), (BROKER, "1")].map(|(kind, name)| (kind, name.to_owned())));
     assert_ne!(resources(vec![77]).0, NONE);
 }
 

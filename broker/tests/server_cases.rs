@@ -327,6 +327,7 @@ fn is_response(api: Api, version: i16, body: &[u8]) -> bool {
         ListPartitionReassignments list_partition_reassignments ListPartitionReassignmentsResponse;
         DescribeClientQuotas describe_client_quotas DescribeClientQuotasResponse;
         AlterClientQuotas alter_client_quotas AlterClientQuotasResponse;
+        DescribeUserScramCredentials describe_user_scram_credentials DescribeUserScramCredentialsResponse;
         DescribeQuorum describe_quorum DescribeQuorumResponse;
         DescribeProducers describe_producers DescribeProducersResponse;
         DescribeTransactions describe_transactions DescribeTransactionsResponse;

@@ -466,6 +466,23 @@ fn a_topics_value_comes_from_the_strongest_layer() {
 }
 
 #[test]
+fn a_brokers_value_is_told_with_what_says_the_same_in_another_unit_behind_it() {
+    let mut cluster = Cluster::new();
+    let properties = BrokerProperties::default();
+    let told = |cluster: &Cluster, name: &str| {
+        let entries = describe_broker(&cluster.follower.broker_configs(&properties, 1));
+        let entry = entries.into_iter().find(|entry| entry.name == name).unwrap();
+        (entry.value, entry.synonyms.iter().map(|synonym| synonym.name).collect::<Vec<_>>())
+    };
+    assert_eq!(told(&cluster, "log.retention.ms"), (None, vec![]));
+    assert_eq!(told(&cluster, "log.retention.hours"), (Some("168".to_owned()), vec!["log.retention.hours"]));
+    cluster.alter(4, "1", vec![("log.retention.ms", set("5"))]).1.unwrap();
+    let behind = vec!["log.retention.ms", "log.retention.hours"];
+    assert_eq!(told(&cluster, "log.retention.ms"), (Some("5".to_owned()), behind));
+    assert_eq!(describe_broker_defaults(&cluster.follower.broker_configs(&properties, 1)).len(), 0);
+}
+
+#[test]
 fn without_settings_a_topic_has_the_engines_defaults() {
     let (catalog, properties) = (Catalog::default(), BrokerProperties::default());
     let broker = catalog.broker_configs(&properties, 1);

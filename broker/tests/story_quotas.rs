@@ -101,14 +101,14 @@ fn time_is_waited_for_one_second_at_most() {
 fn mutations_have_a_burst_and_then_their_rate() {
     let mut meters = Meters::default();
     let limit = limit(Quantity::Mutation, 2.0);
-    assert_eq!(meters.charge(at(0), &limit, Charge::Strict(20.0)), Verdict::default());
-    let large = meters.charge(at(0), &limit, Charge::Strict(10.0));
+    assert_eq!(meters.charge(at(0), &limit, Charge::IfWithin(20.0)), Verdict::default());
+    let large = meters.charge(at(0), &limit, Charge::IfWithin(10.0));
     assert_eq!((large.is_refused, large.throttle_ms), (false, 4000), "one request may take more than there is");
-    let strict = meters.charge(at(1000), &limit, Charge::Strict(1.0));
+    let strict = meters.charge(at(1000), &limit, Charge::IfWithin(1.0));
     assert_eq!((strict.is_refused, strict.throttle_ms), (true, 3000));
     let old = meters.charge(at(1000), &limit, Charge::Done(1.0));
     assert_eq!((old.is_refused, old.throttle_ms), (false, 3500), "an old client is only told to wait");
-    assert!(!meters.charge(at(4600), &limit, Charge::Strict(1.0)).is_refused);
+    assert!(!meters.charge(at(4600), &limit, Charge::IfWithin(1.0)).is_refused);
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn rewritten(frame: &[u8]) -> Vec<u8> {
         ListPartitionReassignments list_partition_reassignments ListPartitionReassignmentsRequest;
         DescribeClientQuotas describe_client_quotas DescribeClientQuotasRequest;
         AlterClientQuotas alter_client_quotas AlterClientQuotasRequest;
+        DescribeUserScramCredentials describe_user_scram_credentials DescribeUserScramCredentialsRequest;
         DescribeQuorum describe_quorum DescribeQuorumRequest;
         DescribeProducers describe_producers DescribeProducersRequest;
         DescribeTransactions describe_transactions DescribeTransactionsRequest;

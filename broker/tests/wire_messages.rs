@@ -113,6 +113,14 @@ macro_rules! each_message {
         $check!(ours::describe_client_quotas::DescribeClientQuotasResponse, theirs::DescribeClientQuotasResponse);
         $check!(ours::alter_client_quotas::AlterClientQuotasRequest, theirs::AlterClientQuotasRequest);
         $check!(ours::alter_client_quotas::AlterClientQuotasResponse, theirs::AlterClientQuotasResponse);
+        $check!(
+            ours::describe_user_scram_credentials::DescribeUserScramCredentialsRequest,
+            theirs::DescribeUserScramCredentialsRequest
+        );
+        $check!(
+            ours::describe_user_scram_credentials::DescribeUserScramCredentialsResponse,
+            theirs::DescribeUserScramCredentialsResponse
+        );
         $check!(ours::describe_quorum::DescribeQuorumRequest, theirs::DescribeQuorumRequest);
         $check!(ours::describe_quorum::DescribeQuorumResponse, theirs::DescribeQuorumResponse);
         $check!(ours::describe_producers::DescribeProducersRequest, theirs::DescribeProducersRequest);

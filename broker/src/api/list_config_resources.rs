@@ -1,8 +1,9 @@
 //! ListConfigResources (key 74), versions 0 to 1.
 //!
 //! - Version 0 asks for subscriptions to client metrics, of which there are none. From version 1 the types that are named,
-//!   or all: every topic, this broker (also as the holder of loggers), and groups with configurations of their own.
-//! - A type that Kafka does not list is UNSUPPORTED_VERSION.
+//!   or all: every topic, this broker, and groups with configurations of their own.
+//! - A type that Kafka does not list is UNSUPPORTED_VERSION. Left out: the broker as the holder of loggers, which cannot be
+//!   described either.
 
 use crate::catalog::Resource;
 use crate::server::dispatch::{Outcome, any_error};
@@ -40,7 +41,7 @@ fn names(node: &Node, kind: i8) -> Vec<String> {
     let catalog = node.catalog.borrow();
     match kind {
         Resource::TOPIC => catalog.topics().map(|topic| topic.name.clone()).collect(),
-        Resource::BROKER | BROKER_LOGGER => vec![node.cluster().node_id.to_string()],
+        Resource::BROKER => vec![node.cluster().node_id.to_string()],
         _ => catalog.configured().filter(|resource| resource.kind() == kind).map(Resource::name).collect(),
     }
 }

@@ -16,7 +16,7 @@ pub(super) async fn admitted(
     for count in partitions {
         let count = count as f64;
         let charge = match request.version >= strict_from {
-            true => Charge::Strict(count),
+            true => Charge::IfWithin(count),
             false => Charge::Done(count),
         };
         admitted.push(match &request.usage {

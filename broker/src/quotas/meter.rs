@@ -16,10 +16,16 @@ const WINDOW_US: u64 = SAMPLES_COUNT * SAMPLE_US;
 pub enum Charge {
     /// It was done: it counts, and what is too much has to be waited for.
     Done(f64),
-    /// It counts only if it is within the quota or alone in the window.
+    /// It counts only if the quota allows it now: a rate if it stays within it or is alone in the window, tokens if none
+    /// are owed.
     IfWithin(f64),
-    /// It counts unless earlier ones are still being waited for.
-    Strict(f64),
+}
+
+impl Charge {
+    fn amount(self) -> f64 {
+        let (Charge::Done(amount) | Charge::IfWithin(amount)) = self;
+        amount
+    }
 }
 
 /// What a charge comes to.
@@ -88,15 +94,10 @@ struct Window(VecDeque<Sample>);
 impl Window {
     fn charge(&mut self, now_us: u64, rate: f64, charge: Charge) -> Verdict {
         self.forget_old(now_us);
-        let (Charge::Done(amount) | Charge::IfWithin(amount) | Charge::Strict(amount)) = charge;
-        let before = self.total();
+        let (before, amount) = (self.total(), charge.amount());
         let start_us = self.0.front().map_or(now_us, |oldest| oldest.start_us);
         let throttle_us = throttle_us(before + amount, rate, span_us(start_us, now_us));
-        let is_refused = match charge {
-            Charge::Done(_) => false,
-            Charge::IfWithin(_) => throttle_us > 0.0 && before > 0.0,
-            Charge::Strict(_) => throttle_us_of(before, rate, start_us, now_us) > 0.0,
-        };
+        let is_refused = matches!(charge, Charge::IfWithin(_)) && throttle_us > 0.0 && before > 0.0;
         if !is_refused {
             self.add(now_us, amount);
         }
@@ -133,10 +134,6 @@ fn span_us(start_us: u64, now_us: u64) -> f64 {
     (elapsed_us + missing * SAMPLE_US) as f64
 }
 
-fn throttle_us_of(total: f64, rate: f64, start_us: u64, now_us: u64) -> f64 {
-    throttle_us(total, rate, span_us(start_us, now_us))
-}
-
 /// How long nothing may be used until the rate is what it may be.
 fn throttle_us(total: f64, rate: f64, span_us: f64) -> f64 {
     let observed = total * 1e6 / span_us;
@@ -161,14 +158,9 @@ impl Bucket {
 
     fn charge(&mut self, now_us: u64, rate: f64, charge: Charge) -> Verdict {
         self.fill(now_us, rate);
-        let (Charge::Done(amount) | Charge::IfWithin(amount) | Charge::Strict(amount)) = charge;
-        let is_refused = match charge {
-            Charge::Done(_) => false,
-            Charge::IfWithin(_) => self.tokens < amount,
-            Charge::Strict(_) => self.tokens < 0.0,
-        };
+        let is_refused = matches!(charge, Charge::IfWithin(_)) && self.tokens < 0.0;
         if !is_refused {
-            self.tokens -= amount;
+            self.tokens -= charge.amount();
         }
         Verdict { is_refused, throttle_ms: ms((-self.tokens / rate * 1e6).max(0.0)) }
     }

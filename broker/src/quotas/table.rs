@@ -101,6 +101,7 @@ impl QuotaTable {
 
     /// The quota that holds for a client, if there is one.
     pub fn limit(&self, quantity: Quantity, user: &str, client_id: &str) -> Option<Limit> {
+        self.0.range((quantity, None, None)..).next().filter(|((first, ..), _)| *first == quantity)?;
         let (user, client) = (user.to_owned(), client_id.to_owned());
         let named = |name: &String| Some(Some(name.clone()));
         let any: Part = Some(None);

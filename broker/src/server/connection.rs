@@ -270,7 +270,7 @@ impl Connection {
     }
 
     /// Waits until it is not muted, or until the broker ends. Returns whether it had to.
-    async fn unmuted(&self) -> Result<bool, End> {
+    pub(super) async fn unmuted(&self) -> Result<bool, End> {
         let mut has_waited = false;
         loop {
             let rest_us = self.muted_until_us.get().saturating_sub(self.node.now_us());

@@ -114,6 +114,7 @@ fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'
         | Api::DescribeQuorum
         | Api::DescribeProducers
         | Api::DescribeTransactions
+        | Api::DescribeUserScramCredentials
         | Api::ListTransactions => start_state(node, envelope, frame),
     }
 }
@@ -160,6 +161,9 @@ fn start_state(node: Rc<Node>, envelope: &Envelope, frame: &[u8]) -> Result<Work
             plain(envelope, frame, async move |body| api::describe_producers::handle(&node, body).await)
         }
         Api::DescribeTransactions => plain(envelope, frame, async move |body| api::describe_transactions::handle(body)),
+        Api::DescribeUserScramCredentials => {
+            plain(envelope, frame, async move |body| api::describe_user_scram_credentials::handle(body))
+        }
         Api::ListTransactions => plain(envelope, frame, async move |body| api::list_transactions::handle(body)),
         _ => unreachable!("no API of logs and leaders"),
     }

@@ -279,11 +279,15 @@ impl Inflow {
         window.get(self.arrived.clone()).unwrap_or_default()
     }
 
-    /// Memory for the request that is being received. Waiting for it is not the client's fault.
+    /// Memory for the request that is being received; none for a client that is muted. The time that this takes is given
+    /// to the client.
     async fn reserve(&self, bytes: usize) -> Result<Credit, End> {
-        let deadline_us = self.connection.receive_until_us.take();
+        let (node, deadline_us) = (&self.connection.node, self.connection.receive_until_us.take());
+        let since_us = node.now_us();
+        self.connection.unmuted().await?;
         let credit = reserve(&self.connection, bytes).await?;
-        self.connection.receive_until_us.set(deadline_us);
+        let waited_us = node.now_us().saturating_sub(since_us);
+        self.connection.receive_until_us.set(deadline_us.map(|until_us| until_us.saturating_add(waited_us)));
         Ok(credit)
     }
 

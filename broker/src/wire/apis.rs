@@ -95,6 +95,7 @@ apis! {
     OffsetDelete offset_delete OffsetDeleteRequest;
     DescribeClientQuotas describe_client_quotas DescribeClientQuotasRequest;
     AlterClientQuotas alter_client_quotas AlterClientQuotasRequest;
+    DescribeUserScramCredentials describe_user_scram_credentials DescribeUserScramCredentialsRequest;
     DescribeQuorum describe_quorum DescribeQuorumRequest;
     DescribeCluster describe_cluster DescribeClusterRequest;
     DescribeProducers describe_producers DescribeProducersRequest;

@@ -82,12 +82,12 @@ EXPLAINED = (
     (r"describeConfigs client metrics\t.*", "subscriptions to metrics of clients are not served"),
     (r"alter broker unknown\terror", "an unknown property is refused, Kafka keeps it and warns"),
     (r"alter group\terror", "configurations of groups that are not served are refused"),
-    (r"listConfigResources( groups)?\tall", "so no group has a configuration"),
+    (r"listConfigResources( groups)?\tall", "so no group has a configuration; loggers cannot be changed by clients"),
     (r"alterClientQuotas address\t.*", "quotas on the connections of an address are not served"),
     (r"describeMetadataQuorum\tepoch", "the metadata log never has another leader: its epoch is 0"),
     (r"deleteConsumerGroups\terror", "a group that holds nothing is gone at once, in Kafka at the next look for expired offsets"),
     (r"describeFeatures\t.*", "no feature is finalized that a client would act on"),
-    (r"describe(Acls|UserScramCredentials|DelegationToken)\t.*", "security is not served yet"),
+    (r"describe(Acls|DelegationToken)\t.*", "security is not served yet"),
 )
 
 

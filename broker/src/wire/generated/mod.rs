@@ -44,6 +44,8 @@ pub mod describe_topic_partitions;
 #[rustfmt::skip]
 pub mod describe_transactions;
 #[rustfmt::skip]
+pub mod describe_user_scram_credentials;
+#[rustfmt::skip]
 pub mod elect_leaders;
 #[rustfmt::skip]
 pub mod feature_level_record;
