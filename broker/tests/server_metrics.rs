@@ -8,8 +8,14 @@ use watershed_broker::wire::apis::Api;
 use watershed_broker::wire::generated::alter_client_quotas::{
     AlterClientQuotasRequest, AlterClientQuotasResponse, EntityData, EntryData, OpData,
 };
+use watershed_broker::wire::generated::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+};
 use watershed_broker::wire::generated::delete_topics::{DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use watershed_broker::wire::generated::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+use watershed_broker::wire::generated::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
 use watershed_broker::wire::generated::join_group::{JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse};
 use watershed_broker::wire::generated::offset_commit::{
     OffsetCommitPartition, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopic,
@@ -44,6 +50,22 @@ fn delete(client: &mut Client, topic: &str) {
     let request = DeleteTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..DeleteTopicsRequest::default() };
     let answer: DeleteTopicsResponse = client.ask(Api::DeleteTopics, 6, &request);
     assert_eq!(answer.responses[0].error_code, 0);
+}
+
+/// Gives a topic partitions, `count` in all.
+fn grow(client: &mut Client, topic: &str, count: i32) {
+    let topic = CreatePartitionsTopic { name: topic.to_owned(), count, ..CreatePartitionsTopic::default() };
+    let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    let answer: CreatePartitionsResponse = client.ask(Api::CreatePartitions, 3, &request);
+    assert_eq!(answer.results[0].error_code, 0, "{answer:?}");
+}
+
+fn configure(client: &mut Client, topic: &str, name: &str, value: &str) {
+    let config = AlterableConfig { name: name.to_owned(), config_operation: 0, value: Some(value.to_owned()) };
+    let resource = AlterConfigsResource { resource_type: 2, resource_name: topic.to_owned(), configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let answer: IncrementalAlterConfigsResponse = client.ask(Api::IncrementalAlterConfigs, 1, &request);
+    assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
 }
 
 /// The samples of a metric: labels and value.
@@ -102,6 +124,23 @@ fn lag_where_coordinators_and_partitions_are_on_different_shards() {
     lag_is_what_a_group_has_left_to_read("metrics_lag_three", 3);
 }
 
+#[test]
+fn a_scrape_shows_ten_thousand_lags_and_counts_the_others() {
+    const PARTITIONS: i32 = 2_100;
+    let broker = Broker::fresh("metrics_lag_bound", 1);
+    let mut client = broker.client();
+    client.topic("rivers");
+    find(&mut client, "g0");
+    grow(&mut client, "rivers", PARTITIONS);
+    let offsets: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
+    for number in 0..5 {
+        commit(&mut client, &format!("g{number}"), "rivers", &offsets);
+    }
+    let text = broker.metrics();
+    assert_eq!(samples(&text, "watershed_group_lag_records").len(), 10_000);
+    assert!(text.contains("\nwatershed_group_lags_left_out 500\n"), "five times {PARTITIONS} are committed");
+}
+
 /// Observations of a phase of an API, and their sum in seconds.
 fn phase(text: &str, api: &str, phase: &str) -> (f64, f64) {
     let labels = format!("api=\"{api}\",phase=\"{phase}\"");
@@ -153,10 +192,14 @@ fn what_an_operator_is_told() {
     };
     let joined: JoinGroupResponse = client.ask(Api::JoinGroup, 3, &join);
     assert_eq!(joined.error_code, 0);
+    grow(&mut client, "rivers", 8);
+    configure(&mut client, "rivers", "retention.ms", "5000");
     delete(&mut client, "rivers");
     let log = broker.log();
     for told in [
         "topic created topic=\"rivers\" partitions=6",
+        "partitions added to a topic topic=\"rivers\" added=2",
+        "configuration changed resource=\"rivers\" name=\"retention.ms\" value=\"5000\"",
         "topic deleted topic=\"rivers\"",
         "a group rebalances group=\"g\" generation=0 members=1",
         "why=\"a member joined\"",

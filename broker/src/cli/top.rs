@@ -15,7 +15,7 @@ pub(super) struct TopArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
     admin: String,
     /// How often to look
-    #[arg(long, value_name = "DURATION", default_value = "1 s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     every: Duration,
 }
 

@@ -54,7 +54,7 @@ pub(super) struct Target {
     #[arg(short = 'b', long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
     bootstrap: String,
     /// How long a request is tried again
-    #[arg(long, value_name = "DURATION", default_value = "15 s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     timeout: Duration,
 }
 
