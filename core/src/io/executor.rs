@@ -205,7 +205,7 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The time as machines take it: on an executor's thread that of the turn's beginning. Comparable between all threads of
+/// The time as machines take it: on an executor's thread that of the turn's beginning, or of a deadline since then. Comparable between all threads of
 /// this process.
 pub fn machine_now() -> Now {
     try_current().map_or_else(read_clocks, |core| core.now.get())
@@ -258,14 +258,18 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let core = current();
         if Instant::now() >= self.deadline {
+            // Who wakes must find that its time has come, or it would sleep again, for nothing, in a turn that never ends.
+            if instant_of(core.now.get().monotonic_us) < self.deadline {
+                core.now.set(read_clocks());
+            }
             return Poll::Ready(());
         }
-        let core = current();
         let mut timers = core.timers.borrow_mut();
-        match self.timer {
-            Some(key) => timers.update(key, context.waker()),
-            None => self.timer = Some(timers.insert(self.deadline, context.waker().clone())),
+        let is_kept = self.timer.is_some_and(|key| timers.update(key, context.waker()));
+        if !is_kept {
+            self.timer = Some(timers.insert(self.deadline, context.waker().clone()));
         }
         core.ring.borrow().end_sleep_elsewhere();
         Poll::Pending

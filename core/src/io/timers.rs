@@ -21,11 +21,10 @@ impl Timers {
         key
     }
 
-    /// Whom to wake instead, if the timer has not fired.
-    pub(crate) fn update(&mut self, key: TimerKey, waker: &Waker) {
-        if let Some(kept) = self.waiting.get_mut(&key) {
-            kept.clone_from(waker);
-        }
+    /// Whom to wake instead. False if the timer has fired.
+    pub(crate) fn update(&mut self, key: TimerKey, waker: &Waker) -> bool {
+        let kept = self.waiting.get_mut(&key);
+        kept.map(|kept| kept.clone_from(waker)).is_some()
     }
 
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<Waker> {

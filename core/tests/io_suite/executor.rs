@@ -63,6 +63,23 @@ fn timers_fire_in_order_and_never_early() {
     assert_eq!(order, [10, 20, 30]);
 }
 
+/// A task whose deadline comes while a long turn goes on sees it in the next turn, not over and over in this one.
+#[test]
+fn who_wakes_at_a_deadline_finds_that_it_has_come() {
+    let waits = run(|| async {
+        let deadline_us = executor::machine_now().monotonic_us + 5000;
+        std::thread::sleep(Duration::from_millis(10));
+        let mut waits = 0;
+        while executor::machine_now().monotonic_us < deadline_us {
+            executor::sleep_until(executor::instant_of(deadline_us)).await;
+            waits += 1;
+            assert!(waits < 1000, "it wakes and its time has not come");
+        }
+        waits
+    });
+    assert_eq!(waits, 1);
+}
+
 #[test]
 fn a_deadline_drops_what_it_waits_for() {
     run(|| async {

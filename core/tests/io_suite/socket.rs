@@ -176,10 +176,9 @@ fn a_connection_that_nobody_takes_is_closed() {
             let polled = executor::until(executor::now(), &mut accept).await;
             executor::sleep(Duration::from_micros(round * 10)).await;
             drop((accept, polled));
-            let second = executor::until(executor::now() + Duration::from_millis(20), listener.accept()).await;
-            drop(second);
+            // The client may be later than both: whatever comes is taken and dropped.
             while !client.is_finished() {
-                executor::sleep(Duration::from_millis(1)).await;
+                drop(executor::until(executor::now() + Duration::from_millis(2), listener.accept()).await);
             }
             assert!(client.join().unwrap(), "the client sees the end, not a time-out");
         }
