@@ -21,6 +21,7 @@ IMPURE = ("glommio", "io-uring", "tokio")
 CANNOT_MOUNT = 77
 UNDER_MIRI = ("ops", "spsc", "park", "tasks", "timers", "notify")
 RUN_CLIENTS = ROOT / "ci" / "clients" / "run.py"
+RUN_FOREIGN = ROOT / "ci" / "clients" / "foreign.py"
 
 
 class Failed(Exception):
@@ -188,12 +189,24 @@ def client_suites(cores, *more, features=()):
     sh([str(tools.python()), str(RUN_CLIENTS), "--broker", str(program), "--cores", cores, *more])
 
 
+def foreign_suites(cores, *more):
+    """Test suites that other projects wrote."""
+    sh([str(tools.python()), str(RUN_FOREIGN), "--broker", str(broker_program()), "--cores", cores, *more])
+
+
 def clients(_full):
     client_suites("1")
+    foreign_suites("1", "--quick")
 
 
 def clients_sharded(_full):
     client_suites("unbound:3")
+    foreign_suites("unbound:3", "--quick")
+
+
+def suites(_full):
+    for cores in ("1", "unbound:3"):
+        foreign_suites(cores)
 
 
 def clients_glommio(_full):
@@ -276,7 +289,7 @@ PARTS = (
     Part("hop", hop, "messages between shards on 0.4 of a CPU, on both hosts: no wake is lost"),
     Part("loom", loom, "the wake protocol and the queue between shards under every interleaving"),
     Part("miri", miri, "queue, wake protocol and tasks under Miri"),
-    Part("clients", clients, "real clients against one shard"),
+    Part("clients", clients, "real clients against one shard, and the quick part of suites that other projects wrote"),
     Part("clients-sharded", clients_sharded, "the same against three unbound shards"),
     Part("clients-glommio", clients_glommio, "kcat and confluent-kafka against three unbound shards inside glommio"),
     Part("restarts", restarts, "clean restarts and other numbers of shards keep everything"),
@@ -287,6 +300,7 @@ PARTS = (
     Part("crowd", crowd, "2,000 idle, slow and stopped clients under a memory limit"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
     Part("compared", compared, "every answer of Java's AdminClient beside Apache Kafka's, field by field", quick=False),
+    Part("suites", suites, "all that must pass of the suites that other projects wrote, on one shard and on three", quick=False),
     Part("simulation", simulation, "more seeds than `cargo test` runs", quick=False),
 )
 

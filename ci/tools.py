@@ -103,6 +103,23 @@ def franz_go():
     return program
 
 
+def kafkajs():
+    """The folder of modules that holds kafkajs."""
+    source, folder = CLIENTS / "kafkajs", TOOLS / "kafkajs"
+    manifests = [source / "package.json", source / "package-lock.json"]
+
+    def install():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for manifest in manifests:
+            shutil.copy(manifest, folder)
+        command(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder)
+
+    need("node", "install Node.js 18 or later with npm")
+    stamped("kafkajs", manifests, install)
+    return folder / "node_modules"
+
+
 def debian(program, *packages):
     """A program of Debian's packages, installed if it is missing."""
     if shutil.which(program) is None:

@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import tools  # noqa: E402
 from harness.broker import Broker  # noqa: E402
 
-SUITES = ("kcat", "cli", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go", "groups", "malformed")
+SUITES = ("kcat", "cli", "java", "confluent-kafka", "kafka-python", "aiokafka", "franz-go", "kafkajs", "groups", "malformed")
 SUITE_SECONDS_MAX = 300
 MESH_CALLS = "watershed_mesh_calls"
 
@@ -28,6 +28,8 @@ def command(suite, target, pid, watershed):
         return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", tools.java_driver(), "Driver", target]
     if suite == "franz-go":
         return [str(tools.franz_go()), target]
+    if suite == "kafkajs":
+        return ["node", str(HERE / suite / "suite.js"), target]
     if suite in ("kcat", "cli"):
         tools.kcat()
     return [str(tools.python()), str(HERE / suite / "suite.py"), target, "--pid", str(pid), *(["--watershed"] if watershed else [])]
@@ -37,7 +39,8 @@ def run_suite(suite, target, pid, watershed):
     started = time.monotonic()
     try:
         arguments = command(suite, target, pid, watershed)
-        done = subprocess.run(arguments, env=dict(os.environ, PYTHONPATH=str(HERE)), stdin=subprocess.DEVNULL, timeout=SUITE_SECONDS_MAX)
+        paths = {"PYTHONPATH": str(HERE), **({"NODE_PATH": str(tools.kafkajs())} if suite == "kafkajs" else {})}
+        done = subprocess.run(arguments, env=dict(os.environ, **paths), stdin=subprocess.DEVNULL, timeout=SUITE_SECONDS_MAX)
         passed = done.returncode == 0
     except (tools.Unavailable, subprocess.TimeoutExpired) as reason:
         print(f"  FAIL {suite}: {reason}", flush=True)

@@ -1,60 +1,22 @@
 """Consumer groups through librdkafka, aiokafka and kafka-python: members that come, go, die and restart under load."""
 
-import asyncio
-import threading
 import time
 
-from aiokafka import AIOKafkaConsumer
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import NewTopic
 from kafka import KafkaConsumer
 
+from groups import aio
 from groups.members import Member, member
+from groups.topics import PARTITIONS, Load, fill, numbered
 from harness.rdkafka import admin, create, write
-from harness.records import Record
 from harness.suite import Suite, eventually, fresh
 
 suite = Suite("groups")
-PARTITIONS = 6
-
-
-def numbered(count, start=0):
-    return [Record(None, str(number).encode()) for number in range(start, start + count)]
-
-
-def fill(target, topic, each):
-    """The same numbers into every partition; returns what is there as (partition, value)."""
-    for partition in range(PARTITIONS):
-        write(target, topic, numbered(each), partition)
-    return {(partition, str(number).encode()) for partition in range(PARTITIONS) for number in range(each)}
 
 
 def seen_of(members):
     return [(partition, value) for each in members for _, partition, _, value in each.seen]
-
-
-class Load(threading.Thread):
-    """Writes numbers round the partitions until it is stopped; `acknowledged` holds (partition, value)."""
-
-    def __init__(self, target, topic):
-        super().__init__(daemon=True)
-        self.client = Producer({"bootstrap.servers": target, "linger.ms": 5, "enable.idempotence": True})
-        self.topic, self.acknowledged, self.stopping = topic, set(), threading.Event()
-        self.start()
-
-    def run(self):
-        number = 0
-        while not self.stopping.is_set():
-            partition, value = number % PARTITIONS, str(number).encode()
-            note = lambda error, message: None if error else self.acknowledged.add((message.partition(), message.value()))
-            self.client.produce(self.topic, value=value, partition=partition, on_delivery=note)
-            self.client.poll(0)
-            number += 1
-            time.sleep(0.0005)
-        self.client.flush(20)
-
-    def stop(self):
-        self.stopping.set()
-        self.join(25)
 
 
 def rebalance_under_load(target, **config):
@@ -253,26 +215,26 @@ def many_groups(target):
 
 
 @suite.case
-def a_group_of_aiokafka_members(target):
-    topic, group = create(target, "aio", PARTITIONS), fresh("g")
-    written = fill(target, topic, 100)
+def five_hundred_topics(target):
+    topics = [fresh("wide") for _ in range(500)]
+    made = admin(target).create_topics([NewTopic(topic, 1, 1) for topic in topics])
+    for future in made.values():
+        future.result(30)
+    producer = Producer({"bootstrap.servers": target})
+    for topic in topics:
+        producer.produce(topic, value=topic.encode())
+    assert producer.flush(30) == 0, "not everything was written"
+    reader = Member(target, fresh("g"), topics)
+    eventually(lambda: len(reader.seen) == len(topics), "a record of every topic", 60)
+    reader.stop()
+    assert all(topic.encode() == value for topic, _, _, value in reader.seen), "a topic gave what belongs to another"
+    assert reader.committed == len(topics)
+    for future in admin(target).delete_topics(topics).values():
+        future.result(30)
 
-    async def main():
-        config = {"bootstrap_servers": target, "group_id": group, "auto_offset_reset": "earliest", "enable_auto_commit": False, "session_timeout_ms": 6000, "heartbeat_interval_ms": 500}
-        members = [AIOKafkaConsumer(topic, **config) for _ in range(2)]
-        for each in members:
-            await each.start()
-        seen, deadline = set(), time.monotonic() + 40
-        while (seen != written or not all(each.assignment() for each in members)) and time.monotonic() < deadline:
-            for each in members:
-                for place, records in (await each.getmany(timeout_ms=200)).items():
-                    seen |= {(place.partition, record.value) for record in records}
-            await members[0].commit()
-        for each in members:
-            await each.stop()
-        assert seen == written, f"{len(seen)} of {len(written)} records"
 
-    asyncio.run(asyncio.wait_for(main(), 80))
+for each in aio.CASES:
+    suite.case(each)
 
 
 @suite.case

@@ -144,8 +144,8 @@ class Broker:
 class Kafka:
     """One Apache Kafka node, broker and controller in one process, from the jars that the tools use."""
 
-    def __init__(self, jars, heap="1g"):
-        self.jars, self.heap = jars, heap
+    def __init__(self, jars, heap="1g", settings=()):
+        self.jars, self.heap, self.settings = jars, heap, list(settings)
         self.folder = SCRATCH / f"kafka-{os.getpid()}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -165,7 +165,8 @@ class Kafka:
         properties = self.folder / "server.properties"
         if not properties.exists():
             template = (ROOT / "ci/clients/kafka/server.properties").read_text()
-            properties.write_text(template.format(port=self.port, controller=self.controller_port, folder=self.folder))
+            told = template.format(port=self.port, controller=self.controller_port, folder=self.folder)
+            properties.write_text("\n".join([told, *self.settings, ""]))
             self.java("kafka.tools.StorageTool", "format", "--standalone", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", properties).wait()
         self.process = self.java("kafka.Kafka", properties)
         self.await_ready(time.monotonic() + 60)
