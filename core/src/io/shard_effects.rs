@@ -20,6 +20,7 @@ use crate::error::Fault;
 use crate::journal::FramePlan;
 use crate::limits::{FRAME_BYTES_MAX, FRAMES_IN_FLIGHT_MAX, RING_FILE_BYTES};
 use crate::store::{Effect, OpId, Outcome};
+use crate::superblock::SLOT_BYTES;
 use crate::units::{FileId, JournalId, block_ceil};
 
 /// Segment files that all shards together keep open: this part of what the process may have open.
@@ -36,6 +37,7 @@ pub(super) struct Performer {
     dir: DataDir,
     journal: JournalId,
     anchor: File,
+    anchor_block: RefCell<Option<Lease>>,
     ring: RefCell<BTreeMap<u32, File>>,
     segments: RefCell<OpenFiles>,
     names: Names,
@@ -50,14 +52,17 @@ impl Performer {
         ring: BTreeMap<u32, File>,
         arena: &Arena,
     ) -> Result<Performer, Fault> {
-        let lease = || arena.try_alloc(FRAME_BYTES_MAX as usize).ok_or(Fault::NoSpace { what: "the journal's frames" });
-        let frames = (0..FRAMES_IN_FLIGHT_MAX).map(|_| lease()).collect::<Result<Vec<_>, _>>()?;
+        let lease = |bytes| arena.try_alloc(bytes).ok_or(Fault::NoSpace { what: "the journal's frames" });
+        let frames =
+            (0..FRAMES_IN_FLIGHT_MAX).map(|_| lease(FRAME_BYTES_MAX as usize)).collect::<Result<Vec<_>, _>>()?;
+        let anchor_block = RefCell::new(Some(lease(SLOT_BYTES)?));
         let open_files_max = file::open_files_limit() / OPEN_FILES_DIVISOR / dir.journals().len().max(1);
         Ok(Performer {
             names: Names::new(dir.segments()),
             dir,
             journal,
             anchor,
+            anchor_block,
             ring: RefCell::new(ring),
             segments: RefCell::new(OpenFiles::new(open_files_max)),
             frames: Rc::new(RefCell::new(frames)),
@@ -108,7 +113,7 @@ impl Shard {
                     Ok(())
                 });
             }
-            Effect::FlushFile { op, file } => self.run(op, async move |shard| {
+            Effect::FlushFile { op, file } => self.run_or_fail(op, async move |shard| {
                 let opened = shard.0.performer.segment(file).await?;
                 let submitted = executor::now();
                 opened.fdatasync().await?;
@@ -130,7 +135,7 @@ impl Shard {
                 self.run(op, async move |shard| shard.create_ring_file(slot).await);
             }
             Effect::SyncSegments { op } => {
-                self.run(op, async move |shard| file::sync_dir(&shard.0.performer.dir.segments()).await);
+                self.run_or_fail(op, async move |shard| file::sync_dir(&shard.0.performer.dir.segments()).await);
             }
             Effect::WriteImage { op, image, bytes } => {
                 self.run(op, async move |shard| shard.write_image(image, bytes).await);
@@ -146,10 +151,10 @@ impl Shard {
                 file::rename(&from, &performer.dir.image(performer.journal, image)).await
             }),
             Effect::SyncImages { op } => {
-                self.run(op, async move |shard| file::sync_dir(&shard.0.performer.dir.images()).await);
+                self.run_or_fail(op, async move |shard| file::sync_dir(&shard.0.performer.dir.images()).await);
             }
             Effect::WriteAnchor { op, slot, bytes } => {
-                self.run(op, async move |shard| shard.write_anchor(slot, &bytes).await);
+                self.run_or_fail(op, async move |shard| shard.write_anchor(slot, &bytes).await);
             }
             Effect::RemoveImage { op, image } => self.run(op, async move |shard| {
                 let performer = &shard.0.performer;
@@ -167,12 +172,27 @@ impl Shard {
     where
         F: AsyncFnOnce(Shard) -> Result<(), Fault> + 'static,
     {
+        self.run_as(op, true, body);
+    }
+
+    /// A flush that failed has lost what it was to keep, for whatever reason: it is not tried again.
+    fn run_or_fail<F>(&self, op: OpId, body: F)
+    where
+        F: AsyncFnOnce(Shard) -> Result<(), Fault> + 'static,
+    {
+        self.run_as(op, false, body);
+    }
+
+    fn run_as<F>(&self, op: OpId, may_lack_space: bool, body: F)
+    where
+        F: AsyncFnOnce(Shard) -> Result<(), Fault> + 'static,
+    {
         let shard = self.clone();
         executor::spawn(async move {
             let result = body(shard.clone()).await;
             let outcome = match result {
                 Ok(()) => Outcome::Done,
-                Err(fault) if fault.is_no_space() => {
+                Err(fault) if may_lack_space && fault.is_no_space() => {
                     tracing::warn!(shard = shard.0.id.0, %fault, "disk full");
                     Outcome::NoSpace
                 }
@@ -269,10 +289,13 @@ impl Shard {
     }
 
     async fn write_anchor(&self, slot: u8, bytes: &[u8]) -> Result<(), Fault> {
-        let mut lease = self.0.arena.try_alloc(bytes.len()).ok_or(Fault::NoSpace { what: "an anchor's buffer" })?;
+        let performer = &self.0.performer;
+        let held = performer.anchor_block.borrow_mut().take().or_else(|| self.0.arena.try_alloc(bytes.len()));
+        let mut lease = held.ok_or(Fault::NoSpace { what: "an anchor's buffer" })?;
         lease.get_mut(..bytes.len()).expect("a block fits its buffer").copy_from_slice(bytes);
         let position = u64::from(slot) * bytes.len() as u64;
-        self.0.performer.anchor.write_lease_at(lease, position, bytes.len(), true).await?;
+        let lease = performer.anchor.write_lease_at(lease, position, bytes.len(), true).await?;
+        *performer.anchor_block.borrow_mut() = Some(lease);
         Ok(())
     }
 }

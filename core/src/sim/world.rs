@@ -220,7 +220,7 @@ impl World {
         Err("the store hands out effects without an end".to_owned())
     }
 
-    fn perform(&mut self, effect: Effect) -> Result<(), String> {
+    pub(super) fn perform(&mut self, effect: Effect) -> Result<(), String> {
         let Some(effect) = self.perform_now(effect)? else { return Ok(()) };
         if let Effect::WriteSegment { op, .. } | Effect::CreateFile { op, .. } | Effect::WriteImage { op, .. } = effect
             && self.finds_no_space()

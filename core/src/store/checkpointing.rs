@@ -293,7 +293,8 @@ impl Store {
             return None;
         }
         let file = self.checkpointing.flushes.pop_front()?;
-        let op = self.begin_step();
+        self.checkpointing.outstanding_count += 1;
+        let op = self.begin(Op::Flush);
         Some(Effect::FlushFile { op, file })
     }
 
@@ -354,6 +355,7 @@ impl Store {
     pub(super) fn checkpoint_step_done(&mut self, _now: Now, outcome: Outcome) {
         self.checkpointing.outstanding_count -= 1;
         if outcome == Outcome::NoSpace {
+            assert!(matches!(self.checkpointing.phase, Phase::Steps(_)), "only an image may find no space");
             return self.abandon();
         }
         if let Phase::Anchor { then } = self.checkpointing.phase {

@@ -96,6 +96,8 @@ enum Op {
         stamp: Option<Stamp>,
     },
     Checkpoint,
+    /// Of a file, for the checkpoint; several at once.
+    Flush,
     Remove,
 }
 
@@ -358,6 +360,10 @@ impl Store {
             (Op::PoolFile(file), outcome) => self.pool_file_created(file, outcome),
             (Op::Segment { stretch, durable, stamp }, outcome) => self.segment_done(stretch, durable, stamp, outcome),
             (Op::Checkpoint, outcome) => self.checkpoint_step_done(now, outcome),
+            (Op::Flush, outcome) => {
+                assert_eq!(outcome, Outcome::Done, "a flush is no matter of space");
+                self.checkpoint_step_done(now, outcome);
+            }
         }
         self.advance();
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sim::disk::Name;
+use crate::store::{Effect, Outcome};
 use crate::units::FileId;
 
 const KIB: u32 = 1 << 10;
@@ -409,4 +410,25 @@ fn a_file_that_comes_back_to_its_partition_brings_nothing_back_at_the_next_start
     assert_eq!(history.world.store.anchor().images, [None, None], "everything is replayed");
     crash(&mut history);
     assert_eq!(log_end(&history, key(0)), 13);
+}
+
+/// Flushes of files run beside each other: one that was given up for want of space would let the others end a later step.
+#[test]
+#[should_panic(expected = "a flush is no matter of space")]
+fn a_flush_of_a_file_never_finds_no_space() {
+    let mut history = begin(2, None);
+    for partition in 0..2 {
+        send(&mut history, key(partition), 60 * KIB);
+        send(&mut history, key(partition), 60 * KIB);
+    }
+    history.world.store.stop();
+    for _ in 0..1000 {
+        match history.world.store.next_effect() {
+            Some(Effect::FlushFile { op, .. }) => {
+                return history.world.store.complete(history.world.now, op, Outcome::NoSpace);
+            }
+            Some(effect) => history.world.perform(effect).unwrap(),
+            None => history.world.complete_one(),
+        }
+    }
 }
