@@ -213,17 +213,21 @@ impl RowsArgs {
 
     fn start_after_kill(&self) -> Result<Judged> {
         let partitions = self.sized(10_000, 1000);
-        let small = self.first_ack_after_kill(self.sized(1024, 64), partitions)?;
-        let large = self.first_ack_after_kill(self.sized(10_240, 256), partitions)?;
+        let (small, small_replayed) = self.first_ack_after_kill(self.sized(1024, 64), partitions)?;
+        let (large, large_replayed) = self.first_ack_after_kill(self.sized(10_240, 256), partitions)?;
         let ms = |took: Duration| took.as_secs_f64() * 1e3;
-        let measured = format!("{:.0} ms, with a tenth of the log {:.0} ms", ms(large), ms(small));
+        let measured = format!(
+            "{:.0} ms ({large_replayed} replayed), with a tenth of the log {:.0} ms ({small_replayed})",
+            ms(large),
+            ms(small)
+        );
         let goal = "first ack within 500 ms of exec".to_owned();
         Ok((goal, measured, large.max(small) <= Duration::from_millis(500)))
     }
 
     /// Writes a log of `mib` over all partitions in batches that go through the journal, and kills the broker while more
     /// come.
-    fn first_ack_after_kill(&self, mib: u64, partitions: u32) -> Result<Duration> {
+    fn first_ack_after_kill(&self, mib: u64, partitions: u32) -> Result<(Duration, String)> {
         let place = &self.common.place;
         let server = broker::start(self.broker(), place, "start-kill", &[])?;
         let template = Template::new(KILLED_BATCH_BYTES, 100, 1);
@@ -245,10 +249,10 @@ impl RowsArgs {
         std::thread::sleep(Duration::from_secs(1));
         server.kill()?;
         under_load.join().ok().context("the load ended")?;
-        let server = broker::restart(self.broker(), place, "start-kill", &[])?;
+        let (server, replayed) = broker::recover(self.broker(), place, "start-kill")?;
         let acknowledged = first_acknowledgement(&server, partitions)?;
         server.stop()?;
-        Ok(acknowledged)
+        Ok((acknowledged, replayed))
     }
 
     fn start_clean(&self) -> Result<Judged> {

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use rkyv::rancor::Failure;
+
 use crate::checksum::Seeded;
 use crate::error::Fault;
 use crate::journal::{JournalPoint, RingPoint};
@@ -280,17 +282,21 @@ impl ShardImage {
             return Err(damage(file, position, "an image's section does not check"));
         }
         let invalid = |_| damage(file, position, "an image's section is no valid archive");
-        let mut aligned: rkyv::util::AlignedVec = rkyv::util::AlignedVec::with_capacity(length);
-        aligned.extend_from_slice(archive);
-        match kind {
-            section_kind::SHARD => {
-                self.shard = rkyv::from_bytes::<_, rkyv::rancor::Error>(&aligned).map_err(invalid)?
+        let mut copy: rkyv::util::AlignedVec = rkyv::util::AlignedVec::new();
+        let aligned = match archive.as_ptr().align_offset(SECTION_HEADER_BYTES) {
+            0 => archive,
+            _ => {
+                copy.extend_from_slice(archive);
+                copy.as_slice()
             }
+        };
+        match kind {
+            section_kind::SHARD => self.shard = rkyv::from_bytes::<_, Failure>(aligned).map_err(invalid)?,
             section_kind::PARTITION => {
-                self.partitions.push(rkyv::from_bytes::<_, rkyv::rancor::Error>(&aligned).map_err(invalid)?);
+                self.partitions.push(rkyv::from_bytes::<_, Failure>(aligned).map_err(invalid)?);
             }
             section_kind::SERVICE => {
-                self.services.push(rkyv::from_bytes::<_, rkyv::rancor::Error>(&aligned).map_err(invalid)?);
+                self.services.push(rkyv::from_bytes::<_, Failure>(aligned).map_err(invalid)?);
             }
             _ => return Err(damage(file, position, "an image's section is of no known kind")),
         }

@@ -138,6 +138,8 @@ pub(super) struct Inner {
     pub(super) ahead: RefCell<Ahead>,
     pub(super) performer: Performer,
     pub(super) counters: Cell<ShardCounters>,
+    /// Those given last.
+    settings: RefCell<Arc<LogSettings>>,
     waiters: RefCell<BTreeMap<(Stamp, u64), Waker>>,
     room: RefCell<Vec<Waker>>,
     next_id: Cell<u64>,
@@ -184,6 +186,7 @@ impl Shard {
             ahead: RefCell::new(Ahead::new(config.arena_bytes as u64)),
             performer,
             counters: Cell::default(),
+            settings: RefCell::default(),
             waiters: RefCell::default(),
             room: RefCell::default(),
             next_id: Cell::new(0),
@@ -278,7 +281,8 @@ impl Shard {
 
     /// Takes over a partition, or its settings if it is known. Answer when the stamp is durable.
     pub fn assign(&self, key: TopicPartition, settings: LogSettings) -> Stamp {
-        let stamp = self.0.store.borrow_mut().assign(self.now(), key, Arc::new(settings), 0);
+        let settings = self.shared(settings);
+        let stamp = self.0.store.borrow_mut().assign(self.now(), key, settings, 0);
         self.kick();
         stamp
     }
@@ -286,7 +290,16 @@ impl Shard {
     /// Takes new settings; an unknown partition is left alone.
     pub fn configure(&self, key: TopicPartition, settings: LogSettings) {
         // A partition that was dropped meanwhile needs no settings.
-        let _ = self.0.store.borrow_mut().configure(key, Arc::new(settings));
+        let _ = self.0.store.borrow_mut().configure(key, self.shared(settings));
+    }
+
+    /// The partitions of a topic come one after the other, with the same settings: they share them.
+    fn shared(&self, settings: LogSettings) -> Arc<LogSettings> {
+        let mut last = self.0.settings.borrow_mut();
+        if **last != settings {
+            *last = Arc::new(settings);
+        }
+        last.clone()
     }
 
     /// Drops a partition: unknown at once, gone for good when the stamp is durable.

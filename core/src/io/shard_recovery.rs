@@ -98,6 +98,7 @@ async fn recover(
         journal = journal.0,
         clean = report.was_clean,
         frames = report.frames_count,
+        bytes = report.frame_bytes,
         entries = report.entries_count,
         partitions = store.partitions().count(),
         "recovered"

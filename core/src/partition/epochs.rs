@@ -51,6 +51,8 @@ impl Epochs {
             return false;
         }
         self.0.retain(|entry| entry.epoch < epoch && entry.start_offset < start_offset);
+        // Most logs have one epoch for ever.
+        self.0.reserve_exact(1);
         self.0.push(EpochStart { epoch, start_offset });
         true
     }

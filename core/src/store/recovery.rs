@@ -54,6 +54,7 @@ pub struct Restored {
 pub struct Report {
     pub image: Option<u64>,
     pub frames_count: u64,
+    pub frame_bytes: u64,
     pub entries_count: u64,
     pub was_clean: bool,
     /// Partitions that failed closed, and why.
@@ -96,6 +97,10 @@ pub struct Recovery {
     /// First blocks of an image's open stretches, in the order of their segments, until what follows them comes.
     tails: BTreeMap<Slot, VecDeque<Restored>>,
     now: Now,
+    /// Where the first walk ended: the sequence of the next frame.
+    scanned_to: Option<u64>,
+    /// Until the catalog speaks.
+    settings: Arc<LogSettings>,
     report: Report,
     /// A later run than the anchor's may have written: the chain decides.
     anchor_in_doubt: bool,
@@ -134,6 +139,8 @@ impl Recovery {
             forgotten: Vec::new(),
             tails: BTreeMap::new(),
             now,
+            scanned_to: None,
+            settings: Arc::default(),
             report: Report { was_clean: anchor.clean, ..Report::default() },
             anchor_in_doubt: false,
             run_seen: 0,
@@ -246,7 +253,7 @@ impl Recovery {
     }
 
     fn load_partition(&mut self, record: PartitionRecord) {
-        let partition = Partition::from_image(&record.image, Arc::new(LogSettings::default()));
+        let partition = Partition::from_image(&record.image, self.settings.clone());
         let key = partition.id();
         let open: Vec<_> = record.open.iter().map(|open| (FileId(open.file), open.start..open.end)).collect();
         let slot = Slot(self.slots.len() as u32);
@@ -325,6 +332,7 @@ impl Recovery {
                     self.findings.frame(damage.sequence, &damage.entries);
                 }
                 Step::End(end) => {
+                    self.scanned_to = Some(end.point.sequence);
                     self.findings.proven(end.durable_end);
                     self.phase = Phase::Verify;
                     self.verify_done();
@@ -363,7 +371,9 @@ impl Recovery {
         }
     }
 
-    fn begin_apply(&mut self, until: Option<u64>) {
+    fn begin_apply(&mut self, cut: Option<u64>) {
+        // The second walk need not look for the end once more.
+        let until = cut.or(self.scanned_to);
         let replay = Replay::new(self.config.journal, self.replay_start(until));
         self.phase = Phase::Apply(Box::new(replay));
         self.skip_empty_apply();
@@ -383,6 +393,7 @@ impl Recovery {
             match step {
                 Step::Frame(frame) => {
                     self.report.frames_count += 1;
+                    self.report.frame_bytes += u64::from(frame.header.total_bytes);
                     self.run_seen = self.run_seen.max(frame.header.run);
                     self.queue(frame.entries, bytes);
                 }
@@ -528,7 +539,7 @@ impl Recovery {
         match change {
             Change::Assign { .. } => {
                 if !self.keys.contains_key(&key) {
-                    let partition = Partition::new(key, Arc::new(LogSettings::default()));
+                    let partition = Partition::new(key, self.settings.clone());
                     self.insert(Recovered { partition, applied: Stamp(0), open: Vec::new() });
                 }
             }
