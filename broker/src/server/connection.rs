@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) receive_until_us: Cell<Option<u64>>,
     /// No request is begun before: a quota was used up.
     muted_until_us: Cell<u64>,
+    /// When the last request that was to be kept waiting was answered.
+    kept_until_us: Cell<u64>,
     /// As the client's ApiVersions says: for the log, when it misbehaves.
     pub(crate) software: RefCell<Option<Box<str>>>,
 }
@@ -104,6 +106,7 @@ pub(crate) fn serve(node: &Rc<Node>, stream: Stream) {
         active_us: Cell::new(node.now_us()),
         receive_until_us: Cell::new(None),
         muted_until_us: Cell::new(0),
+        kept_until_us: Cell::new(0),
         software: RefCell::default(),
     });
     node.connections.borrow_mut().insert(connection.id, Rc::clone(&connection));
@@ -159,8 +162,9 @@ async fn start(connection: &Rc<Connection>, mut envelope: Envelope, frame: Frame
         (produces, others) => produces + others == 0,
     };
     connection.until(has_turn).await?;
+    // What it waited for its quota, or behind a request that was to be kept waiting, is not held against it.
+    envelope.received_us = envelope.received_us.max(connection.kept_until_us.get());
     if connection.unmuted().await? {
-        // What it waited for its quota is not held against it.
         envelope.received_us = connection.node.now_us();
     }
     let usage = envelope.usage.clone();
@@ -175,6 +179,9 @@ async fn start(connection: &Rc<Connection>, mut envelope: Envelope, frame: Frame
         let answer = measured(usage.as_deref(), work).await;
         connection.mute(usage.as_ref().map_or(0, |usage| usage.throttle_ms()));
         timeline.answered(&connection.node, answer.as_ref());
+        if timeline.was_parked() {
+            connection.kept_until_us.set(connection.node.now_us());
+        }
         connection.run(is_produce, -1);
         connection.finish(ticket, answer.map(|answer| Owed { answer, timeline: Some(timeline) }));
     });

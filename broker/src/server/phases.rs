@@ -85,6 +85,11 @@ impl Timeline {
         });
     }
 
+    /// Whether its client asked for it to be kept waiting, and it was.
+    pub(crate) fn was_parked(&self) -> bool {
+        self.parked_us > 0
+    }
+
     /// The socket has taken its answer. Returns what is to be logged, if it was slow and may be.
     pub(crate) fn sent(&self, node: &Node) -> Option<Slow<'_>> {
         let now_us = node.now_us();
