@@ -3,6 +3,7 @@
 
 mod broker;
 mod floor;
+mod groups;
 mod kafka;
 mod latency;
 mod load;
@@ -31,6 +32,8 @@ enum Command {
     Floor(floor::FloorArgs),
     /// Load on any Kafka-wire broker
     Log(log::LogArgs),
+    /// Consumer groups on any Kafka-wire broker
+    Groups(groups::GroupsArgs),
     /// Watershed's goals and what is reached
     Rows(rows::RowsArgs),
     /// The server of `floor`
@@ -42,6 +45,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Floor(args) => floor::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Groups(args) => groups::run(&args),
         Command::Rows(args) => rows::run(&args),
         Command::ServeFloor(args) => floor::serve(&args),
     }

@@ -4,6 +4,7 @@
 mod admin;
 mod batch;
 mod consume;
+mod group;
 mod produce;
 mod verify;
 
@@ -13,6 +14,7 @@ use watershed_broker::wire::error_code::ErrorCode;
 pub(crate) use admin::{Admin, EARLIEST, LATEST};
 pub(crate) use batch::Template;
 pub(crate) use consume::{Consumer, Until};
+pub(crate) use group::{Committer, Member, await_coordinator, settle};
 pub(crate) use produce::{Identity, Producer};
 
 const CLIENT_ID: &str = "watershed-bench";
