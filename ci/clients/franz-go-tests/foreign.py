@@ -14,7 +14,7 @@ from harness import foreign
 MODULE = "github.com/twmb/franz-go@v1.22.2"
 SCENARIOS = {"default": ["num.partitions=4", "group.initial.rebalance.delay.ms=0"]}
 GROUPS = ("range", "cooperative-sticky", "range/848", "sticky/848", "cooperative-sticky/static", "sticky/848/static")
-CHAIN_RECORDS = {"quick": 20_000, "full": 500_000}
+CHAIN_RECORDS = {"quick": 20_000, "full": 50_000}
 ROOT = tools.TOOLS / "franz-go-tests"
 PROGRAM = ROOT / "kgo.test"
 SECONDS_MAX = 600
