@@ -4,6 +4,10 @@
 //! footer is there: one that was cut off by the end of the process is dropped, and the log has to get a whole one before
 //! anything else is written.
 
+use std::collections::BTreeSet;
+
+use watershed_core::units::TopicId;
+
 use super::image::{Catalog, ReplayError};
 use super::record::MetadataRecord;
 
@@ -13,12 +17,15 @@ pub struct Rebuild {
     catalog: Catalog,
     /// What the snapshot that has begun says so far.
     snapshot: Option<Catalog>,
+    removed: BTreeSet<TopicId>,
 }
 
 /// A catalog as its log has it.
 #[derive(Debug)]
 pub struct Rebuilt {
     pub catalog: Catalog,
+    /// Topics that the log says are gone. A topic's id is never used again.
+    pub removed: BTreeSet<TopicId>,
     /// The log ends inside a snapshot.
     pub is_cut_off: bool,
 }
@@ -38,20 +45,22 @@ impl Rebuild {
     }
 
     pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
+        if let MetadataRecord::RemoveTopic(removed) = record {
+            self.removed.insert(removed.topic_id);
+        }
         self.snapshot.as_mut().unwrap_or(&mut self.catalog).replay(record).map(|_| ())
     }
 
     /// The log has ended.
     pub fn finish(self) -> Rebuilt {
-        Rebuilt { catalog: self.catalog, is_cut_off: self.snapshot.is_some() }
+        Rebuilt { catalog: self.catalog, removed: self.removed, is_cut_off: self.snapshot.is_some() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::TopicRecord;
+    use super::super::record::{RemoveTopicRecord, TopicRecord};
     use super::*;
-    use watershed_core::units::TopicId;
 
     fn topic(name: &str, id: u8) -> MetadataRecord {
         TopicRecord { name: name.to_owned(), topic_id: TopicId([id; 16]) }.into()
@@ -71,6 +80,17 @@ mod tests {
         rebuild.replay(&topic("new", 3)).unwrap();
         let rebuilt = rebuild.finish();
         assert_eq!((names(&rebuilt.catalog), rebuilt.is_cut_off), (vec!["kept", "new"], false));
+    }
+
+    #[test]
+    fn what_was_removed_stays_known_behind_a_snapshot() {
+        let mut rebuild = Rebuild::default();
+        rebuild.replay(&topic("gone", 1)).unwrap();
+        rebuild.replay(&RemoveTopicRecord { topic_id: TopicId([1; 16]) }.into()).unwrap();
+        rebuild.begin_snapshot();
+        rebuild.replay(&topic("kept", 2)).unwrap();
+        assert!(rebuild.end_snapshot());
+        assert_eq!(rebuild.finish().removed, BTreeSet::from([TopicId([1; 16])]));
     }
 
     #[test]

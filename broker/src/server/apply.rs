@@ -53,6 +53,10 @@ pub(crate) fn begin(node: &Rc<Node>, beginning: &Beginning) -> Applied {
     node.set_cluster(Arc::new(beginning.cluster.clone()));
     spawn(groups::run(Rc::clone(node)));
     spawn(groups::keep_short(Rc::clone(node)));
+    for (at, _) in beginning.removed.iter().filter(|(_, shard)| *shard == node.id()) {
+        tracing::info!(partition = %at, "what was left of a removed topic is dropped");
+        node.shard.drop_partition(*at);
+    }
     apply(node, &Commit { records: beginning.records.clone(), owners: beginning.owners.clone() })
 }
 

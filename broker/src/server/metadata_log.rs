@@ -45,8 +45,8 @@ pub(crate) fn settings() -> LogSettings {
     }
 }
 
-/// Reads the catalog that the log holds. A snapshot that was cut off is written anew before this returns.
-pub(crate) async fn load(shard: &Shard) -> Result<crate::catalog::Catalog, Fault> {
+/// Reads what the log holds. A snapshot that was cut off is written anew before this returns.
+pub(crate) async fn load(shard: &Shard) -> Result<Rebuilt, Fault> {
     let mut rebuild = Rebuild::default();
     let walk = LogWalk { shard, at: LOG, name: "the metadata log".to_owned() };
     let replay = |header: &BatchHeader, _, record: &Record<'_>| match header.is_control() {
@@ -54,11 +54,11 @@ pub(crate) async fn load(shard: &Shard) -> Result<crate::catalog::Catalog, Fault
         false => replay_one(&mut rebuild, record.value.unwrap_or_default()),
     };
     walk.each_record(replay).await?;
-    let Rebuilt { catalog, is_cut_off } = rebuild.finish();
-    if is_cut_off {
-        snapshot(shard, &catalog.snapshot()).await;
+    let rebuilt = rebuild.finish();
+    if rebuilt.is_cut_off {
+        snapshot(shard, &rebuilt.catalog.snapshot()).await;
     }
-    Ok(catalog)
+    Ok(rebuilt)
 }
 
 fn control(rebuild: &mut Rebuild, record: &Record<'_>) -> Result<(), String> {
