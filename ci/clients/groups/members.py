@@ -19,14 +19,15 @@ def member(target, group, **config):
 class Member(threading.Thread):
     """Reads, and commits what it has read before it asks for more, until it is told to stop or to die.
 
-    `seen` holds (partition, offset, value) in the order of arrival, `committed` how many of them were committed.
+    `seen` holds (topic, partition, offset, value) in the order of arrival, `committed` how many of them there were at the last commit, `kept`
+    those whose partition was still this member's at the commit behind them: a partition can be taken in the poll that brings its records.
     """
 
     def __init__(self, target, group, topics, pause=0.0, **config):
         super().__init__(daemon=True)
         self.client = member(target, group, **config)
         self.topics, self.pause = topics, pause
-        self.seen, self.committed, self.assignments, self.errors = [], 0, [], []
+        self.seen, self.committed, self.tried, self.kept, self.assignments, self.errors = [], 0, 0, [], [], []
         self.stopping, self.dying = threading.Event(), threading.Event()
         self.start()
 
@@ -50,8 +51,11 @@ class Member(threading.Thread):
         return False
 
     def commit(self):
+        mine, fresh = self.places(), self.seen[self.tried :]
+        self.tried = len(self.seen)
         try:
             self.client.commit(asynchronous=False)
+            self.kept += [record for record in fresh if record[:2] in mine]
             self.committed = len(self.seen)
         except KafkaException as error:
             # The group went on without this member: what it read is read again by another.
