@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use watershed_broker::wire::apis::Api;
+use watershed_broker::wire::generated::find_coordinator::FindCoordinatorRequest;
 use watershed_broker::wire::generated::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use watershed_broker::wire::generated::join_group::{JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse};
 use watershed_broker::wire::generated::offset_commit::{
@@ -22,6 +23,7 @@ const JOIN_VERSION: i16 = 3;
 const SYNC_VERSION: i16 = 2;
 const HEARTBEAT_VERSION: i16 = 2;
 const COMMIT_VERSION: i16 = 7;
+const FIND_VERSION: i16 = 1;
 const SESSION_MS: i32 = 45_000;
 const REBALANCE_MS: i32 = 60_000;
 /// What a member of this many bytes subscribes to and is assigned nobody looks at.
@@ -122,12 +124,15 @@ pub(crate) fn settle(members: &mut [Member]) -> Result<()> {
     members.iter_mut().try_for_each(Member::receive_sync)
 }
 
-/// Waits until the coordinator of a group serves: the first group makes the offsets topic.
+/// Waits until the coordinator of a group serves: who asks for the first one makes the offsets topic.
 pub(crate) fn await_coordinator(target: SocketAddr, topic: &str) -> Result<()> {
+    const FIRST: &str = "bench-first";
     let patience_ends = Instant::now() + PATIENCE;
     loop {
-        let mut committer = Committer::new("bench-first", topic, 0);
+        let mut committer = Committer::new(FIRST, topic, 0);
         let mut connection = Connection::open(target)?;
+        let find = FindCoordinatorRequest { key: FIRST.to_owned(), ..FindCoordinatorRequest::default() };
+        connection.call(request_frame(Api::FindCoordinator, FIND_VERSION, 1, Some(CLIENT_ID), &find))?;
         let request = committer.request().map(|request| request.head).unwrap_or_default();
         let frame = connection.call(request)?;
         match committer.answer(&frame) {
