@@ -22,7 +22,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 enum Mode {
     /// Members of `--groups` stable groups that send heartbeats only
     Idle,
-    /// `--members` members join a new group at once; latency until the last has its assignment
+    /// `--members` members join a new group at once; latency until the last has its assignment, the broker's initial
+    /// rebalance delay included: all must come within it
     Join,
     /// `--connections` simple consumers commit one offset after the other
     Commit,
