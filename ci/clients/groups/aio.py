@@ -164,7 +164,7 @@ async def aiokafka_two_hundred_groups(target):
     topic, groups = create(target, "aio-groups", 1), [fresh("aio-many") for _ in range(200)]
     fill(target, topic, 1, 1)
     for number, group in enumerate(groups):
-        async with AIOKafkaConsumer(bootstrap_servers=target, group_id=group) as client:
+        async with AIOKafkaConsumer(bootstrap_servers=target, group_id=group, enable_auto_commit=False) as client:
             client.assign([TopicPartition(topic, 0)])
             await client.commit({TopicPartition(topic, 0): number})
     listed = {each.group_id for each in admin(target).list_consumer_groups().result(20).valid}
