@@ -182,7 +182,7 @@ fn creation_refuses_with_kafkas_codes() {
         ("cleanup.policy", "delete,compact", "compaction is not served yet"),
         ("cleanup.policy", "archive", "must be one of"),
         ("remote.storage.enable", "true", "tiered storage is not served"),
-        ("compression.type", "zstd", "does not recompress"),
+        ("compression.lz4.level", "3", "one level"),
     ] {
         refused(cluster.create(configured("x", config, value)), ErrorCode::InvalidConfig, part);
     }
@@ -390,7 +390,7 @@ fn a_quota_that_could_not_be_kept_is_refused_and_changes_nothing() {
 }
 
 /// Another value than the default for each configuration of topics that has an effect.
-const OTHER_VALUES: [(&str, &str); 12] = [
+const OTHER_VALUES: [(&str, &str); 15] = [
     ("flush.messages", "7"),
     ("flush.ms", "7"),
     ("index.interval.bytes", "7"),
@@ -403,6 +403,9 @@ const OTHER_VALUES: [(&str, &str); 12] = [
     ("segment.bytes", "1048577"),
     ("segment.ms", "7"),
     ("cleanup.policy", ""),
+    ("compression.gzip.level", "7"),
+    ("compression.type", "lz4"),
+    ("compression.zstd.level", "7"),
 ];
 
 #[test]
@@ -434,7 +437,7 @@ fn every_effective_configuration_reaches_the_logs_from_its_topic_and_from_the_br
     let mut cluster = Cluster::new();
     cluster.create(topic("t")).unwrap();
     cluster.alter(4, "", vec![("producer.id.expiration.ms", set("7"))]).1.unwrap();
-    assert_eq!(settings(&cluster).producer_expiration_ms, 7);
+    assert_eq!(settings(&cluster).log.producer_expiration_ms, 7);
 }
 
 #[test]
@@ -452,7 +455,8 @@ fn a_topics_value_comes_from_the_strongest_layer() {
         let described = describe_topic(overrides, &broker);
         let entry = described.into_iter().find(|entry| entry.name == "retention.ms").unwrap();
         let settings = effective_topic_settings(overrides, &broker);
-        assert_eq!(entry.value.unwrap(), settings.retention_ms.unwrap_or(-1).to_string());
+        assert_eq!(entry.value.unwrap(), settings.log.retention_ms.unwrap_or(-1).to_string());
+        let settings = settings.log;
         assert_eq!((settings.flush_messages, settings.is_flush_mode()), (Some(100), false));
         (settings.retention_ms, entry.source, entry.synonyms.len())
     };
@@ -487,7 +491,8 @@ fn without_settings_a_topic_has_the_engines_defaults() {
     let (catalog, properties) = (Catalog::default(), BrokerProperties::default());
     let broker = catalog.broker_configs(&properties, 1);
     let settings = effective_topic_settings(&BTreeMap::new(), &broker);
-    assert_eq!(settings, watershed_core::partition::LogSettings::default());
+    assert_eq!(settings.log, watershed_core::partition::LogSettings::default());
+    assert_eq!(settings.compression.codec, None, "what the producer sent is kept");
     let described = describe_topic(&BTreeMap::new(), &broker);
     assert!(described.iter().all(|entry| entry.source == ConfigSource::Default && entry.value.is_some()));
 }

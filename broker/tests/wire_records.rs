@@ -8,7 +8,9 @@ use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 use watershed_broker::wire::error_code::ErrorCode;
-use watershed_broker::wire::records::{BatchBuilder, ControlKind, Payload, RecordsError, check};
+use watershed_broker::wire::records::{
+    BatchBuilder, Codec, ControlKind, Packing, Payload, RecordsError, check, recompress,
+};
 use watershed_core::batch::BatchHeader;
 use watershed_core::checksum::crc32c;
 
@@ -108,6 +110,67 @@ fn batches_of_another_encoder_are_accepted_and_opened() {
         assert_eq!(payload.first_at_or_after(523).unwrap(), Some((23, 523)));
         assert_eq!(payload.first_at_or_after(550).unwrap(), None);
     }
+}
+
+const EVERY_CODEC: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+#[test]
+fn a_batch_packed_anew_has_the_same_records_and_all_of_its_header_but_codec_length_and_checksum() {
+    for (sent, kept) in CODECS.into_iter().flat_map(|sent| EVERY_CODEC.map(|kept| (sent, kept))) {
+        let builder = three_records().at(0, 3).producer(8, 2, 11);
+        let batch = builder.build_packed(sent, |records| pack(sent, records));
+        let repacked = recompress(&batch, kept.into(), MIB).unwrap();
+        assert_three_records(&repacked);
+        let (before, after) = (BatchHeader::parse(&batch).unwrap(), check(&repacked, 9).unwrap());
+        assert_eq!(i16::from(after.codec()), kept.attributes());
+        let attributes = before.attributes & !7 | kept.attributes();
+        assert_eq!(BatchHeader { attributes, bytes: after.bytes, crc: after.crc, ..before }, after);
+        let set = RecordBatchDecoder::decode(&mut bytes::Bytes::from(repacked)).unwrap();
+        let seen: Vec<_> = set.records.iter().map(|r| (r.offset, r.timestamp, r.sequence, r.producer_id)).collect();
+        assert_eq!(seen, [(0, 1_000, 11, 8), (1, 1_005, 12, 8), (2, 990, 13, 8)], "{sent} to {kept:?}");
+    }
+}
+
+#[test]
+fn levels_say_how_hard_a_codec_tries() {
+    let mut builder = BatchBuilder::new(0);
+    let words = ["river", "delta", "source", "mouth", "bank", "flood"];
+    let text: Vec<u8> = (0u32..20_000).flat_map(|n| words[(n * n % 61 % 6) as usize].bytes()).collect();
+    builder.push(0, None, Some(&text));
+    let plain = builder.build();
+    let bytes = |codec, level| recompress(&plain, Packing { codec, level }, MIB).unwrap().len();
+    assert!(bytes(Codec::Gzip, 9) < bytes(Codec::Gzip, 1));
+    assert_eq!(bytes(Codec::Gzip, -1), bytes(Codec::Gzip, 6));
+    assert!(bytes(Codec::Zstd, 19) < bytes(Codec::Zstd, -1_000));
+}
+
+#[test]
+fn what_cannot_be_packed_anew_is_refused_by_kafkas_code() {
+    let gzip = |records: &[u8]| three_records().build_packed(1, |_| pack(1, records));
+    let refused = |batch: &[u8], codec: Codec, bytes_max| recompress(batch, codec.into(), bytes_max).unwrap_err().error;
+    for codec in [1, 2, 3, 4] {
+        let mut torn = three_records().build_packed(codec, |records| pack(codec, records));
+        let middle = 61 + (torn.len() - 61) / 2;
+        torn[middle..].fill(0xa5);
+        let refusal = recompress(&torn, Codec::None.into(), MIB).unwrap_err();
+        assert!(matches!(refusal.error, ErrorCode::CorruptMessage | ErrorCode::InvalidRecord), "{codec}: {refusal:?}");
+        let noise = three_records().build_packed(codec, |_| vec![0xa5; 100]);
+        assert_eq!(refused(&noise, Codec::None, MIB), ErrorCode::CorruptMessage, "{codec}");
+    }
+    let whole = three_records().build();
+    for codec in EVERY_CODEC {
+        let bytes = recompress(&gzip(&whole[61..]), codec.into(), MIB).unwrap().len();
+        assert!(recompress(&gzip(&whole[61..]), codec.into(), bytes).is_ok());
+        assert_eq!(refused(&gzip(&whole[61..]), codec, bytes - 1), ErrorCode::MessageTooLarge, "{codec:?}");
+    }
+    assert_eq!(refused(&gzip(&whole[61..whole.len() - 1]), Codec::Zstd, MIB), ErrorCode::InvalidRecord);
+    assert_eq!(refused(&gzip(&[&whole[61..], &[0]].concat()), Codec::Zstd, MIB), ErrorCode::InvalidRecord);
+    let mut jumps = whole[61..].to_vec();
+    jumps[3] = 4; // the first record's offset: 2 instead of 0
+    assert_eq!(refused(&gzip(&jumps), Codec::Zstd, MIB), ErrorCode::InvalidRecord);
+    let bomb = gzip(&vec![0; 129 << 20]);
+    assert!(bomb.len() < MIB);
+    assert_eq!(refused(&bomb, Codec::Zstd, MIB), ErrorCode::MessageTooLarge);
 }
 
 #[test]

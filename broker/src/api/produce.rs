@@ -5,6 +5,8 @@
 //! - acks 1 and all mean the same; 0 is never answered, an error closes the connection; anything else is 21.
 //! - Parts that are not durable at the request's timeout are REQUEST_TIMED_OUT: they may still be written, and the
 //!   producer's sequence settles its retry.
+//! - A batch in another codec than the topic's `compression.type` is packed anew on this core, one at a time: 2 if it does
+//!   not unpack, 87 if its records cannot be read, 10 if the result is too large. The codec's time is this core's time.
 //! - `max.message.bytes` (10) and the bounds of timestamps (32) are checked on the header. Internal topics are 17, but for
 //!   Kafka's `__admin_client`.
 //! - From version 13 topics are named by id (100 if unknown).
@@ -16,10 +18,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use watershed_core::batch::BatchHeader;
-use watershed_core::io::executor;
+use watershed_core::io::executor::{self, JoinHandle};
 use watershed_core::io::shard::Incoming;
+use watershed_core::partition::LogSettings;
 use watershed_core::units::{ShardId, TopicPartition};
 
+use crate::configs::TopicSettings;
 use crate::quotas::{Charge, Quantity};
 use crate::server::append::{Placed, Placing};
 use crate::server::calls::{Call, Crossing, Reply};
@@ -32,7 +36,7 @@ use crate::server::peers::Pending;
 use crate::server::response::Response;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceResponse, ProduceResult};
-use crate::wire::records::{self, BatchRefusal};
+use crate::wire::records::{self, BatchRefusal, Codec, Packing};
 
 use super::topic_name::TopicName;
 
@@ -48,6 +52,14 @@ struct AcceptedPart {
     place: usize,
     at: TopicPartition,
     records: Range<usize>,
+    repacking: Option<Repacking>,
+}
+
+/// What a batch is that cannot stay as it was sent.
+#[derive(Clone, Copy)]
+struct Repacking {
+    packing: Packing,
+    bytes_max: usize,
 }
 
 /// The request's record sets.
@@ -96,6 +108,8 @@ struct Asked {
 enum Appending {
     Here(Placing),
     There(Pending),
+    /// The same in a task that gives memory back when the answer is there, whoever waits for it.
+    Carried(JoinHandle<Reply>),
 }
 
 /// Checks every part and enqueues it at its owner.
@@ -106,11 +120,11 @@ pub(crate) async fn start(connection: &Rc<Connection>, envelope: &Envelope, mut 
         .map_err(|error| malformed(envelope, &error.to_string()))?;
     let records = Records { frame: &frame, large };
     let (mut parts, accepted) = judge(node, envelope, &request, &records);
-    if parts.iter().any(is_corrupt) {
-        connection.warn("a batch was refused: its checksum is wrong");
-    }
     let (acks, timeout_ms, bytes) = (request.acks, request.timeout_ms, frame.len() + frame.gap().len());
-    let asked = enqueue(node, accepted, records).await;
+    let asked = enqueue(node, accepted, records, &mut parts).await;
+    if let Some(why) = parts.iter().find_map(corrupt) {
+        connection.warn(&format!("a batch was refused: {why}"));
+    }
     let (node, envelope) = (Rc::clone(node), envelope.clone());
     Ok(Box::pin(async move {
         let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default());
@@ -139,8 +153,8 @@ fn judge(
     for (place, partition) in request.partitions.iter().enumerate() {
         let range = partition.records.clone().unwrap_or_default();
         let judged = judge_part(node, envelope, request, partition, records.bytes(&range));
-        if let Ok((owner, at)) = judged {
-            accepted.entry(owner).or_default().push(AcceptedPart { place, at, records: range });
+        if let Ok((owner, at, repacking)) = judged {
+            accepted.entry(owner).or_default().push(AcceptedPart { place, at, records: range, repacking });
         }
         parts.push(Part {
             topic: TopicName::of(partition.topic),
@@ -151,18 +165,22 @@ fn judge(
     (parts, accepted)
 }
 
-fn is_corrupt(part: &Part) -> bool {
-    matches!(part.outcome, Some(Err(BatchRefusal { error: ErrorCode::CorruptMessage, .. })))
+/// Why a part is corrupt.
+fn corrupt(part: &Part) -> Option<&'static str> {
+    match part.outcome {
+        Some(Err(BatchRefusal { error: ErrorCode::CorruptMessage, message })) => Some(message),
+        _ => None,
+    }
 }
 
-/// Where a part's records go, or why they go nowhere.
+/// Where a part's records go and in which packing, or why they go nowhere.
 fn judge_part(
     node: &Node,
     envelope: &Envelope,
     request: &ProduceRequest<'_>,
     partition: &ProducePartition<'_>,
     set: &[u8],
-) -> Result<(ShardId, TopicPartition), BatchRefusal> {
+) -> Result<(ShardId, TopicPartition, Option<Repacking>), BatchRefusal> {
     if !matches!(request.acks, -1..=1) {
         return Err(plain(ErrorCode::InvalidRequiredAcks));
     }
@@ -176,8 +194,9 @@ fn judge_part(
     let at = TopicPartition { topic, partition: partition.partition };
     let owner = node.owner(at).map_err(plain)?;
     let header = records::check(set, envelope.version)?;
-    check_topic(node, at, &header)?;
-    Ok((owner, at))
+    let settings = node.settings_of(at.topic).ok_or(plain(ErrorCode::UnknownTopicOrPartition))?;
+    check_topic(node, &settings.log, &header)?;
+    Ok((owner, at, repacking(&settings, &header)))
 }
 
 fn is_internal(node: &Node, topic: watershed_core::units::TopicId) -> bool {
@@ -185,8 +204,7 @@ fn is_internal(node: &Node, topic: watershed_core::units::TopicId) -> bool {
 }
 
 /// What the topic's configuration asks of a batch.
-fn check_topic(node: &Node, at: TopicPartition, header: &BatchHeader) -> Result<(), BatchRefusal> {
-    let settings = node.settings_of(at.topic).ok_or(plain(ErrorCode::UnknownTopicOrPartition))?;
+fn check_topic(node: &Node, settings: &LogSettings, header: &BatchHeader) -> Result<(), BatchRefusal> {
     if header.bytes > settings.max_message_bytes {
         return Err(plain(ErrorCode::MessageTooLarge));
     }
@@ -201,31 +219,99 @@ fn check_topic(node: &Node, at: TopicPartition, header: &BatchHeader) -> Result<
     }
 }
 
+fn repacking(settings: &TopicSettings, header: &BatchHeader) -> Option<Repacking> {
+    let packing = settings.compression.repacking(Codec::from_attributes(header.attributes)?)?;
+    Some(Repacking { packing, bytes_max: settings.log.max_message_bytes as usize })
+}
+
 fn plain(error: ErrorCode) -> BatchRefusal {
     BatchRefusal { error, message: error.message() }
 }
 
-/// One message per owner; our own parts are placed at once.
-async fn enqueue(node: &Rc<Node>, accepted: Accepted, mut records: Records<'_>) -> Vec<Asked> {
+/// Every part to its owner. What turns out only now to be unfit is refused in `parts`.
+async fn enqueue(node: &Rc<Node>, accepted: Accepted, mut records: Records<'_>, parts: &mut [Part]) -> Vec<Asked> {
     let mut asked = Vec::with_capacity(accepted.len());
-    if accepted.contains_key(&node.id()) {
-        node.shard.room().await;
-    }
-    for (owner, parts) in accepted {
-        let places = parts.iter().map(|part| part.place).collect();
-        let answer = if owner == node.id() {
-            let mut placing = Placing::default();
-            for part in &parts {
-                placing.place(node, part.at, records.here(&part.records));
-            }
-            Appending::Here(placing)
+    for (owner, accepted) in accepted {
+        if owner == node.id() {
+            asked.push(place_here(node, &accepted, &mut records, parts).await);
         } else {
-            let crossing = parts.iter().map(|part| (part.at, records.cross(&part.records))).collect();
-            Appending::There(node.begin(owner, Call::Append(crossing)).await)
-        };
-        asked.push(Asked { places, answer });
+            send(node, owner, &accepted, &mut records, parts, &mut asked).await;
+        }
     }
     asked
+}
+
+/// Places our own parts.
+async fn place_here(
+    node: &Rc<Node>,
+    accepted: &[AcceptedPart],
+    records: &mut Records<'_>,
+    parts: &mut [Part],
+) -> Asked {
+    let (mut placing, mut places) = (Placing::default(), Vec::with_capacity(accepted.len()));
+    node.shard.room().await;
+    for part in accepted {
+        match part.repacking {
+            None => placing.place(node, part.at, records.here(&part.records)),
+            Some(repacking) => {
+                let Some(batch) = repack(repacking, part, records, parts).await else { continue };
+                node.shard.room().await;
+                placing.place(node, part.at, Incoming::Copy(&batch));
+            }
+        }
+        places.push(part.place);
+    }
+    Asked { places, answer: Appending::Here(placing) }
+}
+
+/// One message to an owner with what stays as it was sent, and one for each batch that is packed anew.
+async fn send(
+    node: &Rc<Node>,
+    owner: ShardId,
+    accepted: &[AcceptedPart],
+    records: &mut Records<'_>,
+    parts: &mut [Part],
+    asked: &mut Vec<Asked>,
+) {
+    let as_sent = || accepted.iter().filter(|part| part.repacking.is_none());
+    let crossing: Vec<_> = as_sent().map(|part| (part.at, records.cross(&part.records))).collect();
+    if !crossing.is_empty() {
+        let answer = Appending::There(node.begin(owner, Call::Append(crossing)).await);
+        asked.push(Asked { places: as_sent().map(|part| part.place).collect(), answer });
+    }
+    for part in accepted {
+        let Some(repacking) = part.repacking else { continue };
+        let mut allowed = node.repacked.take(repacking.bytes_max).await;
+        let Some(batch) = repack(repacking, part, records, parts).await else { continue };
+        allowed.shrink(batch.capacity());
+        let pending = node.begin(owner, Call::Append(vec![(part.at, Crossing::Copied(batch))])).await;
+        let carried = executor::spawn(async move {
+            let reply = pending.await;
+            drop(allowed);
+            reply
+        });
+        asked.push(Asked { places: vec![part.place], answer: Appending::Carried(carried) });
+    }
+}
+
+/// The part's batch in its topic's codec; `None` if it was refused. Other tasks run between two of them.
+async fn repack(
+    repacking: Repacking,
+    part: &AcceptedPart,
+    records: &Records<'_>,
+    parts: &mut [Part],
+) -> Option<Vec<u8>> {
+    executor::yield_if_needed().await;
+    let repacked = records::recompress(records.bytes(&part.records), repacking.packing, repacking.bytes_max);
+    match repacked {
+        Ok(batch) => Some(batch),
+        Err(refusal) => {
+            if let Some(part) = parts.get_mut(part.place) {
+                part.outcome = Some(Err(refusal));
+            }
+            None
+        }
+    }
 }
 
 /// Waits for one owner, until the deadline at most.
@@ -234,6 +320,10 @@ async fn settle(node: &Rc<Node>, deadline: std::time::Instant, asked: Asked, par
         match asked.answer {
             Appending::Here(placing) => placing.durable(node).await,
             Appending::There(pending) => match pending.await {
+                Reply::Appended(outcomes) => outcomes,
+                _ => Vec::new(),
+            },
+            Appending::Carried(carried) => match carried.await {
                 Reply::Appended(outcomes) => outcomes,
                 _ => Vec::new(),
             },

@@ -19,7 +19,7 @@ pub use connection::Connection;
 pub use error::ClientError;
 pub use fetch::{Consumed, Consumer, Headers};
 pub use groups::{Committed, GroupInfo, GroupMember, ListedGroup};
-pub use produce::{Outgoing, Packing, Producer, ProducerOptions};
+pub use produce::{Outgoing, Producer, ProducerOptions};
 
 /// The result of whatever is asked of a cluster.
 pub type Result<T> = std::result::Result<T, ClientError>;

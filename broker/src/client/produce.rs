@@ -4,12 +4,11 @@
 //! Batches carry a producer id and a sequence, so that one which is sent again is not written again.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use crate::wire::apis::Api;
 use crate::wire::generated::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use crate::wire::generated::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
-use crate::wire::records::BatchBuilder;
+use crate::wire::records::{BatchBuilder, Codec};
 
 use super::error::check;
 use super::fetch::Headers;
@@ -35,21 +34,10 @@ pub struct Outgoing {
     pub timestamp_ms: Option<i64>,
 }
 
-/// How batches are packed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Packing {
-    #[default]
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
 /// How a producer sends.
 #[derive(Clone, Copy, Debug)]
 pub struct ProducerOptions {
-    pub packing: Packing,
+    pub compression: Codec,
     /// -1: all replicas, 1: the leader.
     pub acks: i16,
 }
@@ -138,7 +126,7 @@ impl<'c> Producer<'c> {
         self.sticky += 1;
         let sequence = self.sequences.entry(partition).or_insert(0);
         let (id, epoch) = self.producer;
-        let batch = pack(batch.producer(id, epoch, *sequence), self.options.packing);
+        let batch = batch.producer(id, epoch, *sequence).build_with(self.options.compression.into());
         *sequence = sequence.wrapping_add(count) & i32::MAX;
         let data = PartitionProduceData { index: partition, records: Some(batch) };
         let topic =
@@ -182,58 +170,4 @@ fn judge(answer: &ProduceResponse, topic: &str) -> Result<()> {
         check(part.error_code, part.error_message.as_deref(), || format!("producing to {topic}-{}", part.index))?;
     }
     Ok(())
-}
-
-/// Kafka's number of the codec, and the batch packed with it.
-fn pack(batch: BatchBuilder, packing: Packing) -> Vec<u8> {
-    const INTO_MEMORY: &str = "writing into memory does not fail";
-    match packing {
-        Packing::None => batch.build(),
-        Packing::Gzip => batch.build_packed(1, |plain| {
-            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            out.write_all(plain).expect(INTO_MEMORY);
-            out.finish().expect(INTO_MEMORY)
-        }),
-        Packing::Snappy => batch.build_packed(2, |plain| {
-            let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
-            for block in plain.chunks(32 << 10) {
-                let packed = snap::raw::Encoder::new().compress_vec(block).expect("a block is far below the limit");
-                out.extend(u32::try_from(packed.len()).unwrap_or_default().to_be_bytes());
-                out.extend(packed);
-            }
-            out
-        }),
-        Packing::Lz4 => batch.build_packed(3, |plain| {
-            let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            out.write_all(plain).expect(INTO_MEMORY);
-            out.finish().expect(INTO_MEMORY)
-        }),
-        Packing::Zstd => batch.build_packed(4, |plain| zstd::encode_all(plain, 0).expect(INTO_MEMORY)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::records::{Codec, Payload};
-
-    #[test]
-    fn every_packing_is_read_back() {
-        let value = vec![b'x'; 100_000];
-        for (packing, codec) in [
-            (Packing::None, Codec::None),
-            (Packing::Gzip, Codec::Gzip),
-            (Packing::Snappy, Codec::Snappy),
-            (Packing::Lz4, Codec::Lz4),
-            (Packing::Zstd, Codec::Zstd),
-        ] {
-            let mut batch = BatchBuilder::new(5);
-            batch.push(5, Some(b"k"), Some(&value));
-            let bytes = pack(batch, packing);
-            let payload = Payload::open(&bytes, 1 << 20).unwrap();
-            assert_eq!(Codec::from_attributes(payload.header().attributes), Some(codec));
-            let records: Vec<_> = payload.records().map(|record| record.unwrap()).collect();
-            assert_eq!((records.len(), records[0].value), (1, Some(value.as_slice())), "{packing:?}");
-        }
-    }
 }

@@ -15,8 +15,7 @@ const NO_SHARES: Served = Served::Ignored("share groups are not served yet");
 const NO_TRANSACTIONS: Served = Served::Ignored("transactions are not served yet");
 const NO_COMPACTION: Served = Served::DefaultOnly("compaction is not served yet");
 const NO_TIERING: Served = Served::DefaultOnly("tiered storage is not served");
-const NO_RECOMPRESSION: Served =
-    Served::DefaultOnly("batches keep the producer's compression, the broker does not recompress");
+const ONE_LZ4: Served = Served::DefaultOnly("lz4 has one level here");
 const NO_SECURITY: Served = Served::DefaultOnly("security is not served yet");
 const COMMITTED: Served = Served::Ignored("a flush is part of every commit");
 const OWN_METADATA: Served = Served::Ignored("the metadata log is part of the journal");
@@ -45,10 +44,10 @@ rows! {
     "background.threads" Int = Some("10"), Valid::AtLeast(1), POOLS, "Threads for background work.";
     "broker.id" Int = Some("1"), Valid::AtLeast(0), ON, "An older name of node.id.";
     "broker.rack" String = None, Valid::Any, ON, "The rack that this broker tells clients.";
-    "compression.gzip.level" Int = Some("-1"), Valid::Between(-1, 9), NO_RECOMPRESSION, "The gzip level when the broker compresses.";
-    "compression.lz4.level" Int = Some("9"), Valid::Between(1, 17), NO_RECOMPRESSION, "The lz4 level when the broker compresses.";
-    "compression.type" String = Some("producer"), CODECS, NO_RECOMPRESSION, "The codec in which batches are kept.";
-    "compression.zstd.level" Int = Some("3"), Valid::Between(-131072, 22), NO_RECOMPRESSION, "The zstd level when the broker compresses.";
+    "compression.gzip.level" Int = Some("-1"), Valid::BetweenOr(1, 9, -1), ON, "The gzip level when the broker compresses.";
+    "compression.lz4.level" Int = Some("9"), Valid::Between(1, 17), ONE_LZ4, "The lz4 level when the broker compresses.";
+    "compression.type" String = Some("producer"), CODECS, ON, "The codec in which batches are kept.";
+    "compression.zstd.level" Int = Some("3"), Valid::Between(-131072, 22), ON, "The zstd level when the broker compresses.";
     "connections.max.idle.ms" Long = Some("600000"), Valid::Any, ON, "How long a connection may be silent before it is closed.";
     "controlled.shutdown.enable" Boolean = Some("true"), Valid::Any, SOLO, "Whether a stop moves leadership away first.";
     "controller.listener.names" List = Some(""), Valid::Any, SOLO, "The listeners of the controller.";

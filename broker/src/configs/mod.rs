@@ -16,7 +16,7 @@ mod value;
 pub use broker::{BrokerConfigs, BrokerProperties, BrokerRow, PropertyMistake, property};
 pub use broker_table::BROKER_ROWS;
 pub use describe::{ConfigEntry, ConfigSource, Synonym, describe_broker, describe_broker_defaults, describe_topic};
-pub use effective::effective_topic_settings;
+pub use effective::{CompressionSettings, TopicSettings, effective_topic_settings};
 pub use group::{GROUP_ROWS, GroupRow, describe_group, group_row, validate_group};
 pub use topic::{TopicRow, topic_row, topic_value, validate_topic};
 pub use topic_table::TOPIC_ROWS;

@@ -7,8 +7,7 @@ use super::value::{ConfigType, Served, Valid};
 
 const NO_COMPACTION: Served = Served::DefaultOnly("compaction is not served yet");
 const NO_TIERING: Served = Served::DefaultOnly("tiered storage is not served");
-const NO_RECOMPRESSION: Served =
-    Served::DefaultOnly("batches keep the producer's compression, the broker does not recompress");
+const ONE_LZ4: Served = Served::DefaultOnly("lz4 has one level here");
 const NO_THROTTLE: Served = Served::Ignored("there is one replica, so no replication to throttle");
 const POLICIES: Valid = Valid::ListOf(&["compact", "delete"]);
 
@@ -30,13 +29,13 @@ macro_rules! rows {
 rows! {
     "cleanup.policy" List = "delete", POLICIES, Served::Effective, ["log.cleanup.policy" * 1],
         "What becomes of old records: 'delete' drops whole segments by age and size, 'compact' keeps the last record of each key.";
-    "compression.gzip.level" Int = "-1", Valid::Between(-1, 9), NO_RECOMPRESSION, ["compression.gzip.level" * 1],
+    "compression.gzip.level" Int = "-1", Valid::BetweenOr(1, 9, -1), Served::Effective, ["compression.gzip.level" * 1],
         "The gzip level when the broker compresses; -1 is the library's own.";
-    "compression.lz4.level" Int = "9", Valid::Between(1, 17), NO_RECOMPRESSION, ["compression.lz4.level" * 1],
+    "compression.lz4.level" Int = "9", Valid::Between(1, 17), ONE_LZ4, ["compression.lz4.level" * 1],
         "The lz4 level when the broker compresses.";
-    "compression.type" String = "producer", Valid::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), NO_RECOMPRESSION, ["compression.type" * 1],
+    "compression.type" String = "producer", Valid::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), Served::Effective, ["compression.type" * 1],
         "The codec in which batches are kept; 'producer' keeps them as they were sent.";
-    "compression.zstd.level" Int = "3", Valid::Between(-131072, 22), NO_RECOMPRESSION, ["compression.zstd.level" * 1],
+    "compression.zstd.level" Int = "3", Valid::Between(-131072, 22), Served::Effective, ["compression.zstd.level" * 1],
         "The zstd level when the broker compresses.";
     "delete.retention.ms" Long = "86400000", Valid::AtLeast(0), NO_COMPACTION, ["log.cleaner.delete.retention.ms" * 1],
         "How long a deletion mark stays in a compacted topic.";

@@ -53,6 +53,8 @@ pub enum Valid {
     AtLeast(i64),
     /// Both ends are allowed.
     Between(i64, i64),
+    /// Between these, or the last.
+    BetweenOr(i64, i64, i64),
     /// A fraction, both ends allowed.
     Fraction(f64, f64),
     OneOf(&'static [&'static str]),
@@ -105,6 +107,9 @@ fn whole(kind: ConfigType, valid: Valid, value: &str) -> Result<i64, String> {
     match valid {
         Valid::AtLeast(low) | Valid::Between(low, _) if number < low => Err(format!("Value must be at least {low}")),
         Valid::Between(_, high) if number > high => Err(format!("Value must be no more than {high}")),
+        Valid::BetweenOr(low, high, other) if number != other && !(low..=high).contains(&number) => {
+            Err(format!("Value must be between {low} and {high} or equal to {other}"))
+        }
         _ => Ok(number),
     }
 }
@@ -206,6 +211,7 @@ mod tests {
         let int = |valid, value| check_value(ConfigType::Int, valid, value).is_ok();
         assert!(int(Valid::AtLeast(1), "1") && !int(Valid::AtLeast(1), "0"));
         assert!(int(Valid::Between(0, 5), " 5 ") && !int(Valid::Between(0, 5), "6"));
+        assert!(int(Valid::BetweenOr(1, 9, -1), "-1") && !int(Valid::BetweenOr(1, 9, -1), "0"));
         assert!(int(Valid::Any, "2147483647") && !int(Valid::Any, "2147483648"));
         for bad in ["", "1.5", "ten", "0x10"] {
             assert!(!int(Valid::Any, bad), "{bad}");

@@ -65,7 +65,7 @@ fn follow(node: &Rc<Node>, change: Change) -> Stamp {
     match change {
         Change::PartitionCreated(at) if owns(node, at) => {
             let settings = node.settings_of(at.topic);
-            let stamp = settings.map_or(Stamp(0), |settings| node.shard.assign(at, (*settings).clone()));
+            let stamp = settings.map_or(Stamp(0), |settings| node.shard.assign(at, settings.log.clone()));
             if is_offsets_log(node, at) {
                 groups::open(node, at);
             }
@@ -120,7 +120,7 @@ fn configure(node: &Node, concerned: impl Fn(&str) -> bool) {
     };
     for at in places.into_iter().filter(|at| owns(node, *at)) {
         if let Some(settings) = node.settings_of(at.topic) {
-            node.shard.configure(at, (*settings).clone());
+            node.shard.configure(at, settings.log.clone());
         }
     }
 }

@@ -94,3 +94,49 @@ impl Drop for Credit {
         self.memory.freed.ring();
     }
 }
+
+/// Bytes beside the budget that tasks of one shard may hold together. What is larger than all of it goes alone.
+#[derive(Default)]
+pub(crate) struct Allowance {
+    used_bytes: Cell<usize>,
+    freed: Bell,
+}
+
+/// Bytes of an allowance; given back when dropped. Who holds one never waits for more.
+pub(crate) struct Allowed {
+    allowance: Rc<Allowance>,
+    bytes: usize,
+}
+
+impl Allowance {
+    const BYTES_MAX: usize = 16 << 20;
+
+    pub(crate) async fn take(self: &Rc<Self>, bytes: usize) -> Allowed {
+        let fits = || match self.used_bytes.get() {
+            0 => true,
+            used => used.saturating_add(bytes) <= Allowance::BYTES_MAX,
+        };
+        self.freed.until(fits).await;
+        self.used_bytes.set(self.used_bytes.get().saturating_add(bytes));
+        Allowed { allowance: Rc::clone(self), bytes }
+    }
+}
+
+impl Allowed {
+    /// Gives back what was not needed.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        self.give_back(self.bytes.saturating_sub(bytes));
+        self.bytes = self.bytes.min(bytes);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.allowance.used_bytes.set(self.allowance.used_bytes.get() - bytes);
+        self.allowance.freed.ring();
+    }
+}
+
+impl Drop for Allowed {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}

@@ -9,11 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use watershed_core::io::shard::{Shard, WatchId};
-use watershed_core::partition::LogSettings;
 use watershed_core::units::{ShardId, TopicId, TopicPartition};
 
 use crate::catalog::Catalog;
-use crate::configs::{BrokerProperties, effective_topic_settings};
+use crate::configs::{BrokerProperties, TopicSettings, effective_topic_settings};
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{Answer, Waiter};
 use crate::metrics::ShardMetrics;
@@ -26,7 +25,7 @@ use super::bell::{Bell, Promise};
 use super::calls::{Call, Reply};
 use super::connection::Connection;
 use super::groups::Groups;
-use super::memory::Memory;
+use super::memory::{Allowance, Memory};
 use super::metadata::Host;
 use super::peers::{Peers, Pending};
 use super::phases::SlowLog;
@@ -60,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) peers: Peers,
     pub(crate) memory: Rc<Memory>,
     pub(crate) memory_limits: MemoryLimits,
+    /// For batches that were packed anew and are on their way to other shards.
+    pub(crate) repacked: Rc<Allowance>,
     /// The largest request that is received.
     pub(crate) request_bytes_max: usize,
     /// `connections.max.idle.ms`; `None`: for ever.
@@ -73,7 +74,7 @@ pub(crate) struct Node {
     pub(crate) catalog: RefCell<Catalog>,
     pub(crate) owners: RefCell<BTreeMap<TopicPartition, ShardId>>,
     /// Settings of topics that were asked for since the catalog last changed.
-    settings: RefCell<BTreeMap<TopicId, Rc<LogSettings>>>,
+    settings: RefCell<BTreeMap<TopicId, Rc<TopicSettings>>>,
     /// What the catalog says of quotas.
     pub(crate) quotas: RefCell<QuotaTable>,
     /// What clients have used for whom this shard counts.
@@ -134,6 +135,7 @@ impl Node {
             shard: parts.shard,
             peers: parts.peers,
             memory: parts.memory,
+            repacked: Rc::default(),
             request_bytes_max: parts.request_bytes_max,
             idle_us_max: parts.idle_us_max,
             fetch_bytes_max: parts.fetch_bytes_max,
@@ -219,8 +221,8 @@ impl Node {
         owner.ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
-    /// What the logs of a topic are kept by; `None` if there is no such topic.
-    pub(crate) fn settings_of(&self, id: TopicId) -> Option<Rc<LogSettings>> {
+    /// What a topic's configurations say; `None` if there is no such topic.
+    pub(crate) fn settings_of(&self, id: TopicId) -> Option<Rc<TopicSettings>> {
         if let Some(known) = self.settings.borrow().get(&id) {
             return Some(Rc::clone(known));
         }
@@ -228,10 +230,8 @@ impl Node {
         let topic = catalog.topic(id)?;
         let cluster = self.cluster();
         let broker = catalog.broker_configs(&cluster.properties, cluster.node_id);
-        let settings = LogSettings {
-            control: topic.is_internal(),
-            ..effective_topic_settings(catalog.topic_overrides(&topic.name), &broker)
-        };
+        let mut settings = effective_topic_settings(catalog.topic_overrides(&topic.name), &broker);
+        settings.log.control = topic.is_internal();
         let settings = Rc::new(settings);
         self.settings.borrow_mut().insert(id, Rc::clone(&settings));
         Some(settings)

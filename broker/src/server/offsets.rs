@@ -7,14 +7,11 @@ use watershed_core::partition::ActiveProducer;
 use watershed_core::units::{Stamp, TopicPartition};
 
 use crate::wire::error_code::ErrorCode;
-use crate::wire::records::{Payload, RecordsError};
+use crate::wire::records::{Payload, RecordsError, UNPACKED_BYTES_MAX};
 
 use super::errors;
 use super::node::Node;
 use super::reads::{Reader, check_epoch};
-
-/// What a batch may unpack to while an offset is looked for in it.
-const UNPACKED_BYTES_MAX: usize = 128 << 20;
 
 /// The special timestamps of ListOffsets.
 pub(crate) const LATEST: i64 = -1;

@@ -66,6 +66,16 @@ def every_codec(target):
 
 
 @suite.case
+def topics_that_say_their_codec(target):
+    for kept in (*CODECS[1:], "uncompressed"):
+        topic = create(target, f"kept-{kept}", configs={"compression.type": kept})
+        for number, codec in enumerate(("none", "gzip", "zstd")):
+            kind = None if codec == "none" else codec
+            round_trip(target, topic, assorted(codec, null_headers=False), number, compression_type=kind)
+        round_trip(target, topic, large("gzip"), 1, compression_type="gzip")
+
+
+@suite.case
 def large_records(target):
     topic = create(target, "large")
     round_trip(target, topic, large("none"))

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::client::{Outgoing, Packing, Producer, ProducerOptions};
+use crate::client::{Outgoing, Producer, ProducerOptions};
+use crate::wire::records;
 
 use super::super::progress::bytes_bar;
 use super::super::{Exit, Failure};
@@ -32,6 +33,18 @@ enum Codec {
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl From<Codec> for records::Codec {
+    fn from(codec: Codec) -> records::Codec {
+        match codec {
+            Codec::None => records::Codec::None,
+            Codec::Gzip => records::Codec::Gzip,
+            Codec::Snappy => records::Codec::Snappy,
+            Codec::Lz4 => records::Codec::Lz4,
+            Codec::Zstd => records::Codec::Zstd,
+        }
+    }
 }
 
 /// Which replicas acknowledge.
@@ -90,18 +103,12 @@ fn separator(text: &str) -> Result<Separator, String> {
 pub(super) fn run(args: &ProduceArgs) -> Result<(), Failure> {
     let (source, total_bytes) = open(args.file.as_deref())?;
     let mut cluster = args.target.connect()?;
-    let packing = match args.compression {
-        Codec::None => Packing::None,
-        Codec::Gzip => Packing::Gzip,
-        Codec::Snappy => Packing::Snappy,
-        Codec::Lz4 => Packing::Lz4,
-        Codec::Zstd => Packing::Zstd,
-    };
     let acks = match args.acks {
         Acks::All => -1,
         Acks::Leader => 1,
     };
-    let mut producer = Producer::new(&mut cluster, &args.topic, ProducerOptions { packing, acks })?;
+    let mut producer =
+        Producer::new(&mut cluster, &args.topic, ProducerOptions { compression: args.compression.into(), acks })?;
     let bar = match args.file {
         Some(_) => bytes_bar(total_bytes, "producing"),
         None => indicatif::ProgressBar::hidden(),

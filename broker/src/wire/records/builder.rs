@@ -1,8 +1,9 @@
-//! Builds uncompressed batches: metadata records, control batches, and what tests and our own clients send.
+//! Builds batches: metadata records, control batches, and what tests and our own clients send.
 
 use watershed_core::batch::{HEADER_BYTES, LENGTH_OVERHEAD_BYTES, MAGIC, NO_PRODUCER};
 use watershed_core::checksum::crc32c;
 
+use super::compression::Packing;
 use crate::wire::writer::Writer;
 
 /// What a control record says; the number is its key's type.
@@ -127,6 +128,13 @@ impl BatchBuilder {
     /// The batch. With no records it is the empty batch that compaction leaves behind.
     pub fn build(self) -> Vec<u8> {
         self.build_packed(0, <[u8]>::to_vec)
+    }
+
+    /// The batch with its records packed.
+    pub fn build_with(self, packing: Packing) -> Vec<u8> {
+        self.build_packed(packing.codec.attributes(), |plain| {
+            packing.pack_behind(Vec::new(), plain, usize::MAX).expect("there is no limit to exceed")
+        })
     }
 
     /// The batch with its records packed by `pack`, which is the codec of these attribute bits.

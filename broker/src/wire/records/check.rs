@@ -98,6 +98,6 @@ fn check_producer(header: &BatchHeader) -> Result<(), BatchRefusal> {
     Ok(())
 }
 
-fn refuse<T>(error: ErrorCode, message: &'static str) -> Result<T, BatchRefusal> {
+pub(super) fn refuse<T>(error: ErrorCode, message: &'static str) -> Result<T, BatchRefusal> {
     Err(BatchRefusal { error, message })
 }

@@ -67,6 +67,11 @@ impl<'a> Payload<'a> {
         &self.header
     }
 
+    /// The records as they lie, one behind the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The records in order. An error is the last item; bytes after the last record are one.
     pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, RecordsError>> {
         let mut reader = Reader::new(&self.bytes, false);
