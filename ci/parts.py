@@ -17,7 +17,7 @@ import tidy as tidy_rules
 import tools
 
 ROOT = tools.ROOT
-IMPURE = ("glommio", "io-uring", "tokio")
+IMPURE = ("glommio", "io-uring", "tokio", "watershed-daemon")
 CANNOT_MOUNT = 77
 UNDER_MIRI = ("ops", "spsc", "park", "tasks", "timers", "notify")
 RUN_CLIENTS = ROOT / "ci" / "clients" / "run.py"

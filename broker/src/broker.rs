@@ -14,13 +14,15 @@ use watershed_core::error::Fault;
 use watershed_core::io::log::Log;
 pub use watershed_core::io::shards::Failure;
 pub use watershed_core::io::supervisor::Outcome;
+use watershed_daemon::admin::Admin;
+use watershed_daemon::cpu_lock::{CpuLockError, CpuLocks};
+use watershed_daemon::directory_lock::{DirectoryLock, DirectoryLockError};
 
-use crate::admin::{self, Admin, AdminState};
-use crate::cpu_lock::{CpuLockError, CpuLocks, runtime_directory};
-use crate::directory_lock::{DirectoryLock, DirectoryLockError};
+use crate::SERVICE;
+use crate::admin::{self, AdminState};
 use crate::lifecycle::{Hooks, Readiness, Serving, Shutdown};
 use crate::server::{self, Running};
-use crate::settings::{Asked, Cores, Key, Machine, Settings, SettingsError, resolve};
+use crate::settings::{Asked, Key, Machine, Settings, SettingsError, resolve};
 
 pub use crate::server::LogRefusal;
 
@@ -80,8 +82,8 @@ impl Broker {
     pub fn start_until(settings: Settings, shutdown: Shutdown) -> Result<Broker, StartError> {
         // Nothing is written before the data directory is locked and known to be ours, and `/live` answers while the
         // journal is still replayed.
-        let cpus = lock_cpus(&settings)?;
-        let directory = DirectoryLock::acquire(&settings.data_dir)?;
+        let cpus = CpuLocks::of(&settings.cores, &Machine::probe().allowed_cpus)?;
+        let directory = DirectoryLock::acquire(&SERVICE, &settings.data_dir)?;
         if let Some(previous) = &directory.previous {
             tracing::debug!(pid = previous.pid, boot_id = previous.boot_id, "data directory was last used by");
         }
@@ -114,7 +116,7 @@ impl Broker {
 
     /// Where admin HTTP was bound, if it is on.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|admin| admin.address)
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// What the start found.
@@ -175,18 +177,11 @@ impl Drop for Broker {
     }
 }
 
-fn lock_cpus(settings: &Settings) -> Result<Option<CpuLocks>, CpuLockError> {
-    let Cores::Pinned(cpus) = &settings.cores else {
-        return Ok(None);
-    };
-    CpuLocks::acquire(&runtime_directory(), cpus, &Machine::probe().allowed_cpus).map(Some)
-}
-
 fn start_admin(settings: &Settings, state: AdminState) -> Result<Option<Admin>, StartError> {
     let Some(at) = settings.admin else {
         return Ok(None);
     };
-    let started = admin::start(Some(at), state);
+    let started = admin::start(at, state);
     started.map(Some).map_err(|cause| StartError::Admin { at: at.to_string(), cause })
 }
 

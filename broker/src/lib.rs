@@ -19,17 +19,21 @@ pub mod cli;
 #[cfg(feature = "server")]
 pub mod client;
 #[cfg(feature = "server")]
-pub mod cpu_lock;
-#[cfg(feature = "server")]
-pub mod directory_lock;
-#[cfg(feature = "server")]
 pub mod lifecycle;
 #[cfg(feature = "server")]
 pub mod server;
-#[cfg(feature = "server")]
-pub mod service_manager;
 #[cfg(feature = "server")]
 pub mod settings;
 
 #[cfg(feature = "server")]
 pub use broker::Broker;
+
+/// The broker in the words of what surrounds it.
+#[cfg(feature = "server")]
+pub const SERVICE: watershed_daemon::Service = watershed_daemon::Service {
+    noun: "broker",
+    program: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    mark: "watershed",
+    own_file_prefix: Some("superblock"),
+};

@@ -12,8 +12,8 @@ use watershed_broker::lifecycle::{Readiness, Shutdown};
 use watershed_broker::metrics::ShardMetrics;
 
 fn start(state: &AdminState) -> SocketAddr {
-    let admin = admin::start(Some("127.0.0.1:0".parse().unwrap()), state.clone()).unwrap();
-    let address = admin.address.unwrap();
+    let admin = admin::start("127.0.0.1:0".parse().unwrap(), state.clone()).unwrap();
+    let address = admin.address;
     // It serves until the test process ends.
     std::mem::forget(admin);
     address
@@ -104,5 +104,5 @@ fn metrics_come_from_the_shards_that_answer() {
 #[test]
 fn an_address_in_use_is_an_error() {
     let at = start(&state());
-    assert!(admin::start(Some(at), state()).is_err());
+    assert!(admin::start(at, state()).is_err());
 }

@@ -7,13 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use watershed_broker::directory_lock::DirectoryLock;
+use watershed_broker::SERVICE;
 use watershed_core::io::data_dir::{DataDir, Identity};
 use watershed_core::io::executor::{self, ExecutorConfig};
 use watershed_core::io::shard::{Shard, ShardConfig};
 use watershed_core::partition::LogSettings;
 use watershed_core::store::StoreConfig;
 use watershed_core::units::{JournalId, ShardId, TopicId, TopicPartition};
+use watershed_daemon::directory_lock::DirectoryLock;
 
 const KEY: TopicPartition = TopicPartition { topic: TopicId([7; 16]), partition: 3 };
 
@@ -110,7 +111,7 @@ fn what_cannot_be_inspected_is_the_directorys_fault() {
 #[test]
 fn a_directory_in_use_is_inspected_and_not_salvaged() {
     let path = written("in-use");
-    let _lock = DirectoryLock::acquire(&path).unwrap();
+    let _lock = DirectoryLock::acquire(&SERVICE, &path).unwrap();
     let name = path.to_str().unwrap();
     assert!(told(&["inspect", name], 0).contains("(in use)"));
     let to = scratch("in-use-salvaged");

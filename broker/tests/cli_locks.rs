@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use watershed_broker::cpu_lock::{CpuLockError, CpuLocks};
-use watershed_broker::directory_lock::{DirectoryLock, DirectoryLockError, Holder, LOCK_FILE};
+use watershed_broker::SERVICE;
 use watershed_broker::settings::Machine;
+use watershed_daemon::cpu_lock::CpuLocks;
+use watershed_daemon::directory_lock::{DirectoryLock, DirectoryLockError, Holder, LOCK_FILE};
 
 fn scratch(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-locks-{name}-{}", std::process::id()));
@@ -36,7 +37,7 @@ fn entries(directory: &Path) -> Vec<String> {
 #[test]
 fn a_locked_directory_is_refused_by_the_pid_that_holds_it() {
     let (data, runtime) = (scratch("data"), scratch("data-runtime"));
-    let held = DirectoryLock::acquire(&data).unwrap();
+    let held = DirectoryLock::acquire(&SERVICE, &data).unwrap();
     assert_eq!(held.previous, None);
     let refused = start(&data, &runtime, "unbound:1");
     let text = String::from_utf8(refused.stderr).unwrap();
@@ -44,8 +45,8 @@ fn a_locked_directory_is_refused_by_the_pid_that_holds_it() {
     assert!(text.contains(&format!("is locked by pid {}", std::process::id())), "{text}");
 
     drop(held);
-    let again = DirectoryLock::acquire(&data).unwrap();
-    assert_eq!(again.previous, Some(Holder::this_process()), "the lock ends with its holder");
+    let again = DirectoryLock::acquire(&SERVICE, &data).unwrap();
+    assert_eq!(again.previous, Some(Holder::this_process(SERVICE.mark)), "the lock ends with its holder");
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_foreign_directory_is_refused_and_untouched() {
 
     // Somebody else's lock file is no mark of ours.
     fs::write(data.join(LOCK_FILE), "4242\n").unwrap();
-    assert!(matches!(DirectoryLock::acquire(&data), Err(DirectoryLockError::Foreign { .. })));
+    assert!(matches!(DirectoryLock::acquire(&SERVICE, &data), Err(DirectoryLockError::Foreign { .. })));
     assert_eq!(fs::read_to_string(data.join(LOCK_FILE)).unwrap(), "4242\n");
 }
 
@@ -69,11 +70,14 @@ fn a_copied_directory_and_the_root_of_a_file_system_are_accepted() {
     let copied = scratch("copied");
     fs::write(copied.join("superblock"), "").unwrap();
     fs::create_dir(copied.join("segments")).unwrap();
-    assert!(DirectoryLock::acquire(&copied).is_ok());
+    assert!(DirectoryLock::acquire(&SERVICE, &copied).is_ok());
     let root = scratch("root");
     fs::create_dir(root.join("lost+found")).unwrap();
-    assert!(DirectoryLock::acquire(&root).is_ok());
-    assert!(DirectoryLock::acquire(&scratch("parent").join("new/nested")).is_ok(), "a missing directory is created");
+    assert!(DirectoryLock::acquire(&SERVICE, &root).is_ok());
+    assert!(
+        DirectoryLock::acquire(&SERVICE, &scratch("parent").join("new/nested")).is_ok(),
+        "a missing directory is created"
+    );
 }
 
 #[test]
@@ -88,16 +92,4 @@ fn a_cpu_in_use_is_refused_with_pid_and_remedy() {
     assert!(text.contains("--cores "), "{text}");
     assert_eq!(entries(&data), Vec::<String>::new(), "nothing is written before every lock is held");
     drop(held);
-}
-
-#[test]
-fn the_remedy_names_the_cpus_that_are_free() {
-    let runtime = scratch("free").join("watershed");
-    let held = CpuLocks::acquire(&runtime, &[0, 2], &[0, 1, 2, 3]).unwrap();
-    let refused = CpuLocks::acquire(&runtime, &[1, 2], &[0, 1, 2, 3]).unwrap_err();
-    assert!(matches!(&refused, CpuLockError::Taken { cpu: 2, free, .. } if *free == [1, 3]), "{refused}");
-    assert!(refused.to_string().contains("say --cores 1,3"), "{refused}");
-    assert!(CpuLocks::acquire(&runtime, &[1, 3], &[]).is_ok(), "a refusal keeps no lock");
-    drop(held);
-    assert!(CpuLocks::acquire(&runtime, &[0, 1, 2, 3], &[]).is_ok());
 }

@@ -3,7 +3,7 @@
 //! Everything outside `io` is a *machine*: a plain struct whose methods take inputs and the time, change state
 //! synchronously and return effects as data. A machine never sees a file, a socket, a clock, a random source or a future.
 //! Modules may import those listed before them, never those after:
-//! `units limits error checksum batch` → machines → `io`.
+//! `units limits error checksum spelling batch` → machines → `io`.
 
 pub mod batch;
 pub mod budget;
@@ -20,6 +20,7 @@ pub mod paths;
 pub mod pipeline;
 pub mod read_ahead;
 pub mod records;
+pub mod spelling;
 pub mod superblock;
 pub mod tail_cache;
 pub mod units;

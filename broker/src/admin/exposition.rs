@@ -7,20 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use watershed_daemon::scrape::ProcessUse;
 
 use crate::metrics::{ApiMetrics, LATENCY_BOUNDS_US, Latency, Phase, PoolUse, ShardMetrics, merged_apis};
 use crate::wire::apis::SERVED;
 
-/// OpenMetrics text, which Prometheus reads.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Clock ticks of /proc/self/stat, fixed in Linux's interface to user space.
-const TICKS_PER_SECOND: f64 = 100.0;
 const MICROS: f64 = 1e-6;
 /// Histograms of phases show every other bound.
 const PHASE_BOUNDS_STEP: usize = 2;
@@ -31,13 +27,13 @@ pub(super) struct Snapshot {
     shards: Vec<ShardMetrics>,
     missing: usize,
     ready: bool,
-    process: Process,
+    process: ProcessUse,
 }
 
 impl Snapshot {
     /// The shards' answers and what the process looks like now.
     pub(super) fn new(shards: Vec<ShardMetrics>, missing: usize, ready: bool) -> Snapshot {
-        Snapshot { shards, missing, ready, process: Process::probe() }
+        Snapshot { shards, missing, ready, process: ProcessUse::probe() }
     }
 }
 
@@ -48,37 +44,6 @@ pub(super) fn render(snapshot: Snapshot) -> Result<String, fmt::Error> {
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
-}
-
-/// The process as Linux sees it; what cannot be read is 0.
-#[derive(Debug, Default)]
-struct Process {
-    resident_bytes: u64,
-    open_files: u64,
-    cpu_seconds: f64,
-}
-
-impl Process {
-    fn probe() -> Process {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        Process {
-            resident_bytes: kib.unwrap_or(0).saturating_mul(1024),
-            open_files: u64::try_from(open).unwrap_or(u64::MAX),
-            cpu_seconds: cpu_ticks().unwrap_or(0) as f64 / TICKS_PER_SECOND,
-        }
-    }
-}
-
-/// User and system time of all threads: fields 14 and 15, counted after the parenthesised name.
-fn cpu_ticks() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
-    user.checked_add(system)
 }
 
 /// How a field of [`ShardMetrics`] is shown.
@@ -226,7 +191,7 @@ impl Collector for Snapshot {
 
 impl Snapshot {
     fn encode_process(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Process { resident_bytes, open_files, cpu_seconds } = &self.process;
+        let ProcessUse { resident_bytes, open_files, cpu_seconds } = &self.process;
         let gauge = MetricType::Gauge;
         out.encode_descriptor("build", "The version that runs", None, MetricType::Info)?
             .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
@@ -316,6 +281,8 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::metrics::GroupLag;
 
@@ -406,12 +373,5 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
-    }
-
-    #[test]
-    fn the_process_is_seen() {
-        let process = Process::probe();
-        assert!(process.resident_bytes > 1 << 20 && process.open_files >= 3);
-        assert!(cpu_ticks().is_some());
     }
 }

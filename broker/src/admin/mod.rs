@@ -1,69 +1,65 @@
-//! Admin HTTP: `/live`, `/ready`, `/metrics`, `/dashboard` and `/version` on one ordinary thread with tokio.
+//! Admin HTTP of the broker: what `/metrics`, `/version` and `/dashboard` say. The thread and its routes are
+//! `watershed_daemon`'s.
 //!
-//! It talks to the shards by messages only and never waits longer than [`SCRAPE_WAIT`] for one of them. It changes
-//! nothing. A failure of this thread never stops the log.
+//! Talks to the shards by messages only.
 
 mod exposition;
-mod serve;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use watershed_daemon::admin::{self, Admin, Exposition, Page, Site};
+use watershed_daemon::scrape::{self, Scraper};
 
+use crate::SERVICE;
 use crate::lifecycle::{Readiness, Shutdown};
 use crate::metrics::ShardMetrics;
 
-pub use serve::{Admin, start};
+/// Asks every shard for a copy of its counters.
+pub type Scrape = scrape::Scrape<ShardMetrics>;
 
-/// How long a scrape waits for a shard; one that is late is missing from this scrape, and counted.
-pub const SCRAPE_WAIT: Duration = Duration::from_secs(1);
-
-/// Asks every shard for a copy of its counters: one receiver per shard, answered by message at the shard's leisure.
-pub type Scrape = Box<dyn Fn() -> Vec<oneshot::Receiver<Box<ShardMetrics>>> + Send + Sync>;
+/// For Grafana, over the names of `/metrics`.
+const DASHBOARD: Page =
+    Page { path: "/dashboard", content_type: "application/json", body: include_str!("../../grafana.json") };
 
 /// What the admin thread may see.
 #[derive(Clone)]
 pub struct AdminState {
     pub readiness: Readiness,
     pub shutdown: Shutdown,
-    scrape: Arc<OnceLock<Scrape>>,
+    shards: Scraper<ShardMetrics>,
 }
 
 impl AdminState {
     /// Nothing to scrape yet.
     pub fn new(readiness: Readiness, shutdown: Shutdown) -> AdminState {
-        AdminState { readiness, shutdown, scrape: Arc::default() }
+        AdminState { readiness, shutdown, shards: Scraper::default() }
     }
 
     /// Gives the shards' scrape; the first one stays.
     pub fn set_scrape(&self, scrape: Scrape) {
-        let _ = self.scrape.set(scrape);
+        self.shards.set(scrape);
     }
 }
 
-impl AdminState {
-    /// Why the broker does not serve; empty when ready.
-    fn reasons(&self) -> Vec<String> {
-        let draining = self.shutdown.reason().map(|reason| format!("draining ({reason})"));
-        self.readiness.reasons().into_iter().chain(draining).collect()
-    }
-
-    /// The counters of all shards that answer in time, and how many do not.
-    async fn scrape(&self) -> (Vec<ShardMetrics>, usize) {
-        let Some(scrape) = self.scrape.get() else {
-            return (Vec::new(), 0);
-        };
-        let deadline = Instant::now() + SCRAPE_WAIT;
-        let (mut shards, mut missing) = (Vec::new(), 0);
-        for answer in scrape() {
-            match timeout_at(deadline, answer).await {
-                Ok(Ok(metrics)) => shards.push(*metrics),
-                _ => missing += 1,
-            }
-        }
+impl Exposition for AdminState {
+    async fn text(&self, is_ready: bool) -> Result<String, fmt::Error> {
+        let (mut shards, missing) = self.shards.gather().await;
         shards.sort_by_key(|metrics| metrics.shard);
-        (shards, missing)
+        exposition::render(exposition::Snapshot::new(shards, missing, is_ready))
     }
+}
+
+/// Binds `address` and starts the admin thread.
+pub fn start(address: SocketAddr, state: AdminState) -> io::Result<Admin> {
+    let site = Site {
+        service: SERVICE,
+        versions: &[("kafka_protocol", "4.2")],
+        pages: &[DASHBOARD],
+        readiness: state.readiness.clone(),
+        shutdown: state.shutdown.clone(),
+        exposition: state,
+    };
+    admin::start(address, site)
 }

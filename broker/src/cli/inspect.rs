@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use watershed_core::error::Fault;
 use watershed_core::inspect::EntryLine;
 use watershed_core::io::examine::{Damage, Examination, ExaminedJournal, ExaminedPartition, examine};
+use watershed_daemon::directory_lock::DirectoryLock;
 
 use super::{Exit, Failure};
-use crate::directory_lock::DirectoryLock;
 
 /// How often a directory in use is read until two readings agree.
 const READINGS_MAX: usize = 4;

@@ -3,12 +3,9 @@
 mod client;
 mod exit;
 mod inspect;
-mod logging;
 mod progress;
 mod report;
 mod salvage;
-mod show_settings;
-mod signals;
 mod start;
 mod top;
 
@@ -18,7 +15,9 @@ use std::time::Instant;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use watershed_daemon::settings::print_rows;
 
+use crate::SERVICE;
 use crate::settings::{Asked, Key, Machine, Settings, resolve};
 
 use client::ClientCommand;
@@ -145,37 +144,22 @@ impl SettingsArgs {
     }
 }
 
-/// Settings before the subcommand and behind it; the latter win.
-fn together(before: Asked, behind: Asked) -> Asked {
-    Asked {
-        config: behind.config.or(before.config),
-        set: [before.set, behind.set].concat(),
-        flags: [before.flags, behind.flags].concat(),
-    }
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let started = Instant::now();
-    match run(Cli::parse(), started) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("watershed-broker: {}", failure.message);
-            failure.exit.into()
-        }
-    }
+    watershed_daemon::exit::end(&SERVICE, run(Cli::parse(), started))
 }
 
 fn run(cli: Cli, started: Instant) -> Result<(), Failure> {
     let before = cli.settings.asked();
     let machine = Machine::probe();
     let settings = |behind: SettingsArgs| -> Result<Settings, Failure> {
-        resolve(&together(before.clone(), behind.asked()), &machine).map_err(|error| Failure::new(Exit::Usage, error))
+        Ok(resolve(&before.clone().then(behind.asked()), &machine)?)
     };
     let command = cli.command.unwrap_or(Command::Start { settings: SettingsArgs::default() });
     match command {
         Command::Start { settings: behind } => start::start(settings(behind)?, started),
-        Command::Settings { json, settings: behind } => show_settings::print(&settings(behind)?, json),
+        Command::Settings { json, settings: behind } => print_rows(&settings(behind)?.rows(), json),
         Command::Salvage { dir, new, settings: behind } => salvage::run(&settings(behind)?, &dir, &new),
         _ if !before.is_empty() => {
             Err(Failure::new(Exit::Usage, "settings of the broker have no effect on this command"))
@@ -193,6 +177,7 @@ fn run(cli: Cli, started: Instant) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::SettingKey;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -202,8 +187,8 @@ mod tests {
     #[test]
     fn every_setting_has_its_flag() {
         for key in Key::ALL {
-            let command = Cli::command();
-            assert!(command.get_arguments().any(|arg| arg.get_long() == Some(key.flag())), "{}", key.flag());
+            let (command, flag) = (Cli::command(), key.name().replace('_', "-"));
+            assert!(command.get_arguments().any(|arg| arg.get_long() == Some(&flag)), "{flag}");
         }
     }
 }

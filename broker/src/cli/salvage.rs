@@ -6,17 +6,18 @@ use std::path::Path;
 use watershed_core::io::data_dir::Identity;
 use watershed_core::io::salvage::{Salvaged, SalvagedPartition, salvage};
 use watershed_core::units::TopicId;
+use watershed_daemon::directory_lock::DirectoryLock;
 
 use super::inspect::refusal;
 use super::progress::copying;
 use super::{Exit, Failure};
-use crate::directory_lock::DirectoryLock;
+use crate::SERVICE;
 use crate::server::random;
 use crate::settings::Settings;
 
 /// Copies what is sound and says what is lost.
 pub(super) fn run(settings: &Settings, from: &Path, to: &Path) -> Result<(), Failure> {
-    let _lock = DirectoryLock::hold(from).map_err(|error| Failure::new(Exit::DataDirectory, error))?;
+    let _lock = DirectoryLock::hold(&SERVICE, from)?;
     let identity = Identity {
         directory_id: random::uuid(),
         cluster_id: TopicId(random::uuid()).to_string(),

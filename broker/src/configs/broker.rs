@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use watershed_core::spelling::nearest;
+
 use super::broker_table::BROKER_ROWS;
 use super::topic::TopicRow;
 use super::topic_table::TOPIC_ROWS;
-use super::value::{ConfigType, Served, Valid, boolean, check_value, nearest, same_value};
+use super::value::{ConfigType, Served, Valid, boolean, check_value, same_value};
 
 /// One of Kafka's server properties.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use watershed_core::spelling::nearest;
+
 use super::describe::{ConfigEntry, ConfigSource, Synonym};
-use super::value::{ConfigType, Valid, check_value, nearest, same_value};
+use super::value::{ConfigType, Valid, check_value, same_value};
 
 const NO_CONSUMER: &str =
     "the new group protocol is not served yet, and a classic group's timeouts come from its members";

@@ -21,4 +21,4 @@ pub use group::{GROUP_ROWS, GroupRow, describe_group, group_row, validate_group}
 pub use topic::{TopicRow, topic_row, topic_value, validate_topic};
 pub use topic_table::TOPIC_ROWS;
 pub(crate) use value::parts;
-pub use value::{ConfigType, Served, Valid, check_value, nearest};
+pub use value::{ConfigType, Served, Valid, check_value};

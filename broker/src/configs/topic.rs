@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use watershed_core::spelling::nearest;
+
 use super::broker::BrokerConfigs;
 use super::topic_table::TOPIC_ROWS;
-use super::value::{ConfigType, Served, Valid, check_value, nearest, parts, same_value};
+use super::value::{ConfigType, Served, Valid, check_value, parts, same_value};
 
 /// One topic configuration.
 #[derive(Clone, Copy, Debug)]

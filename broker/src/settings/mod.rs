@@ -1,40 +1,31 @@
 //! Settings: everything a start is told, parsed once into an immutable [`Settings`] that knows where each value came from.
 //!
-//! Layers, the later wins: defaults, the file of `--config`, `--set key=value`, flags. Nothing here opens a socket or
-//! writes a file, and nothing is guessed: an unknown key, a bad unit or a setting without effect is an error that names
-//! its place and, where one is close, the name that was meant.
+//! Owns the broker's names, Kafka's names for the same, and what Kafka's properties mean; the layers are
+//! `watershed_daemon`'s. Nothing here opens a socket or writes a file, and nothing is guessed: an unknown key, a bad unit or
+//! a setting without effect is an error that names its place and, where one is close, the name that was meant.
 
-mod cores;
-mod file;
 mod listeners;
-mod memory;
 mod names;
-mod quantity;
 mod resolve;
-mod source;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use watershed_core::io::host::Host;
+use watershed_daemon::settings::{Sources, show_bytes};
 
 use crate::configs::{BrokerProperties, ConfigType, property};
 
-pub use cores::Cores;
-pub use listeners::HostPort;
-pub use memory::MEMORY_BYTES_MIN;
 pub use names::Key;
-pub use quantity::{parse_bytes, parse_duration_ms};
-pub use resolve::{Asked, Machine, resolve};
-pub use source::{Given, Source};
+pub use resolve::resolve;
+pub use watershed_daemon::logging::LogFormat;
+pub use watershed_daemon::settings::{
+    Cores, Given, HostPort, Machine, Row, SettingKey, SettingsError, Source, parse_bytes, parse_duration_ms,
+};
 
-/// The form of the log on standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Human,
-    Json,
-}
+/// What the command line gave, as text.
+pub type Asked = watershed_daemon::settings::Asked<Key>;
 
 /// What one start of the broker runs with. Immutable: a change needs a new start.
 #[derive(Clone, Debug)]
@@ -64,23 +55,19 @@ pub struct Settings {
     pub kafka: BTreeMap<String, Given>,
     /// What the operator should know before the first request; printed at the start.
     pub warnings: Vec<String>,
-    sources: BTreeMap<Key, Source>,
+    sources: Sources<Key>,
 }
 
 impl Settings {
     /// Where the value of `key` came from.
     pub fn source(&self, key: Key) -> &Source {
-        self.sources.get(&key).unwrap_or(&Source::Default)
+        self.sources.of(key)
     }
 
     /// The address that clients are told, given the one that was bound: `--advertise`, else the bound address, with this
     /// machine's host name in place of a wildcard.
     pub fn advertised(&self, bound: SocketAddr) -> HostPort {
-        match &self.advertise {
-            Some(given) if given.port != 0 => given.clone(),
-            Some(given) => HostPort { host: given.host.clone(), port: bound.port() },
-            None => HostPort::of_bound(bound),
-        }
+        HostPort::advertised(self.advertise.as_ref(), bound)
     }
 
     /// The broker's properties by Kafka's names: those given, and those that our own settings mean.
@@ -123,34 +110,12 @@ impl Settings {
             Key::Admin => self.admin.map_or_else(|| "none".to_owned(), |at| at.to_string()),
             Key::Cores => self.cores.to_string(),
             Key::Runtime => self.runtime.name().to_owned(),
-            Key::Memory => quantity::show_bytes(self.memory_bytes),
+            Key::Memory => show_bytes(self.memory_bytes),
             Key::NodeId => self.node_id.to_string(),
             Key::Insecure => self.insecure.to_string(),
-            Key::LogFormat => match self.log_format {
-                LogFormat::Human => "human".to_owned(),
-                LogFormat::Json => "json".to_owned(),
-            },
+            Key::LogFormat => self.log_format.to_string(),
             Key::LogLevel => self.log_level.clone(),
             Key::SlowRequest => self.slow_request_ms.map_or_else(|| "none".to_owned(), |ms| format!("{ms} ms")),
         }
-    }
-}
-
-/// One line of `watershed-broker settings`.
-#[derive(Clone, Debug)]
-pub struct Row {
-    pub name: String,
-    pub value: String,
-    pub source: Source,
-}
-
-/// Settings that cannot be: one sentence with the place of each mistake.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct SettingsError(pub Vec<String>);
-
-impl SettingsError {
-    pub(crate) fn one(message: impl Into<String>) -> SettingsError {
-        SettingsError(vec![message.into()])
     }
 }

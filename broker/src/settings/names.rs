@@ -1,5 +1,7 @@
 //! Names: our settings, and the Kafka properties that mean the same.
 
+use super::SettingKey;
+
 /// One of our settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -17,9 +19,8 @@ pub enum Key {
     SlowRequest,
 }
 
-impl Key {
-    /// Every setting, in the order in which they are printed.
-    pub const ALL: [Key; 12] = [
+impl SettingKey for Key {
+    const ALL: &'static [Key] = &[
         Key::DataDir,
         Key::Listen,
         Key::Advertise,
@@ -33,9 +34,9 @@ impl Key {
         Key::LogLevel,
         Key::SlowRequest,
     ];
+    const FOREIGN_TABLE: Option<&'static str> = Some("kafka");
 
-    /// The name in TOML and in `--set`.
-    pub const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Key::DataDir => "data_dir",
             Key::Listen => "listen",
@@ -52,26 +53,7 @@ impl Key {
         }
     }
 
-    /// The flag, without its dashes.
-    pub const fn flag(self) -> &'static str {
-        match self {
-            Key::DataDir => "data-dir",
-            Key::NodeId => "node-id",
-            Key::LogFormat => "log-format",
-            Key::LogLevel => "log-level",
-            Key::SlowRequest => "slow-request",
-            other => other.name(),
-        }
-    }
-
-    /// The setting of this name; dashes pass for underscores.
-    pub fn of(name: &str) -> Option<Key> {
-        let name = name.replace('-', "_");
-        Key::ALL.into_iter().find(|key| key.name() == name)
-    }
-
-    /// The setting that Kafka calls so.
-    pub fn of_kafka(name: &str) -> Option<Key> {
+    fn of_foreign(name: &str) -> Option<Key> {
         match name {
             "log.dirs" | "log.dir" => Some(Key::DataDir),
             "listeners" => Some(Key::Listen),
@@ -88,9 +70,9 @@ mod tests {
 
     #[test]
     fn every_name_finds_its_key() {
-        for key in Key::ALL {
+        for &key in Key::ALL {
             assert_eq!(Key::of(key.name()), Some(key));
-            assert_eq!(Key::of(key.flag()), Some(key));
+            assert_eq!(Key::of(&key.name().replace('_', "-")), Some(key));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Files: TOML or Kafka's `server.properties`, down to flat names with values as text and the line of each.
+//! Files: TOML or Java's properties, down to flat names with values as text and the line of each.
 //!
 //! Dotted TOML keys and tables are joined with dots, so that `[kafka] num.partitions = 4` and
-//! `[kafka] "num.partitions" = 4` say the same. What the names mean is decided in `resolve`.
+//! `[kafka] "num.partitions" = 4` say the same. What the names mean is decided in `layers`.
 
 use std::fs;
 use std::path::Path;
@@ -9,50 +9,52 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Given, SettingsError, Source};
+use super::{Given, SettingKey, SettingsError, Source};
 
 /// The largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A name with its value, as some layer gives it.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub struct Item {
     pub name: String,
-    /// Stood in the `[kafka]` table or in `server.properties`: only Kafka's names are meant.
-    pub kafka_only: bool,
+    /// Stood where only the names of the other system are meant: its table in TOML, or its properties file.
+    pub is_foreign: bool,
     pub given: Given,
 }
 
 /// Reads the items of a file in their order, by its extension or, if that says nothing, by its content.
-pub(super) fn read(path: &Path) -> Result<Vec<Item>, SettingsError> {
+pub(super) fn read<K: SettingKey>(path: &Path) -> Result<Vec<Item>, SettingsError> {
     let refuse = |cause: &dyn std::fmt::Display| SettingsError::one(format!("{}: {cause}", path.display()));
     let size = fs::metadata(path).map_err(|cause| refuse(&cause))?.len();
     if size > FILE_BYTES_MAX {
         return Err(refuse(&"too large for a configuration file"));
     }
     let text = fs::read_to_string(path).map_err(|cause| refuse(&cause))?;
+    let properties = || properties(path, &text, K::FOREIGN_TABLE.is_some());
+    let toml = || toml(path, &text, K::FOREIGN_TABLE);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("properties") => properties(path, &text),
-        Some("toml") => toml(path, &text),
-        _ => toml(path, &text).or_else(|error| match looks_like_properties(&text) {
-            true => properties(path, &text),
+        Some("properties") => properties(),
+        Some("toml") => toml(),
+        _ => toml().or_else(|error| match looks_like_properties::<K>(&text) {
+            true => properties(),
             false => Err(error),
         }),
     }
 }
 
-fn looks_like_properties(text: &str) -> bool {
+fn looks_like_properties<K: SettingKey>(text: &str) -> bool {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with(['#', '!']));
     let key = first.and_then(|line| line.split(['=', ':']).next());
-    key.is_some_and(|key| key.contains('.') || key.trim() == "listeners")
+    key.is_some_and(|key| key.contains('.') || K::of_foreign(key.trim()).is_some())
 }
 
-fn toml(path: &Path, text: &str) -> Result<Vec<Item>, SettingsError> {
+fn toml(path: &Path, text: &str, foreign: Option<&str>) -> Result<Vec<Item>, SettingsError> {
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         SettingsError::one(format!("{}:{line}: {}", path.display(), error.message()))
     })?;
-    let mut reader = TomlReader { path, text, items: Vec::new(), errors: Vec::new() };
+    let mut reader = TomlReader { path, text, foreign, items: Vec::new(), errors: Vec::new() };
     reader.table("", table.get_ref());
     match reader.errors.is_empty() {
         true => Ok(in_order(reader.items)),
@@ -63,6 +65,8 @@ fn toml(path: &Path, text: &str) -> Result<Vec<Item>, SettingsError> {
 struct TomlReader<'a> {
     path: &'a Path,
     text: &'a str,
+    /// The table of foreign names.
+    foreign: Option<&'a str>,
     items: Vec<Item>,
     errors: Vec<String>,
 }
@@ -90,10 +94,10 @@ impl TomlReader<'_> {
                 .push(format!("{path}:{line}: {name} must be text, a number, true or false, or a list of these"));
             return;
         };
-        let kafka = name.strip_prefix("kafka.");
+        let foreign = self.foreign.and_then(|table| name.strip_prefix(table)?.strip_prefix('.'));
         self.items.push(Item {
-            name: kafka.unwrap_or(name).to_owned(),
-            kafka_only: kafka.is_some(),
+            name: foreign.unwrap_or(name).to_owned(),
+            is_foreign: foreign.is_some(),
             given: Given { value, source: Source::File { path: self.path.to_owned(), line } },
         });
     }
@@ -129,7 +133,7 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 /// Java's properties: `=`, `:` or a space after the key, `#` and `!` comments, lines continued by a backslash.
-fn properties(path: &Path, text: &str) -> Result<Vec<Item>, SettingsError> {
+fn properties(path: &Path, text: &str, is_foreign: bool) -> Result<Vec<Item>, SettingsError> {
     let mut items = Vec::new();
     let mut errors = Vec::new();
     let mut lines = text.lines().enumerate();
@@ -145,7 +149,7 @@ fn properties(path: &Path, text: &str) -> Result<Vec<Item>, SettingsError> {
         }
         let source = Source::File { path: path.to_owned(), line: index + 1 };
         match split_property(&logical) {
-            Ok((name, value)) => items.push(Item { name, kafka_only: true, given: Given { value, source } }),
+            Ok((name, value)) => items.push(Item { name, is_foreign, given: Given { value, source } }),
             Err(why) => errors.push(format!("{source}: {why}")),
         }
     }
@@ -201,6 +205,9 @@ fn unescape(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::layers::tests::TestedKey;
+
+    const KAFKA: Option<&str> = Some("kafka");
 
     fn flat(items: Result<Vec<Item>, SettingsError>) -> Vec<(String, String, usize, bool)> {
         let line = |source: &Source| match source {
@@ -211,20 +218,20 @@ mod tests {
         items
             .map(|item| {
                 let line = line(&item.given.source);
-                (item.name, item.given.value, line, item.kafka_only)
+                (item.name, item.given.value, line, item.is_foreign)
             })
             .collect()
     }
 
-    fn item(name: &str, value: &str, line: usize, kafka: bool) -> (String, String, usize, bool) {
-        (name.to_owned(), value.to_owned(), line, kafka)
+    fn item(name: &str, value: &str, line: usize, foreign: bool) -> (String, String, usize, bool) {
+        (name.to_owned(), value.to_owned(), line, foreign)
     }
 
     #[test]
     fn toml_gives_flat_names_with_their_lines() {
         let text = "listen = \"127.0.0.1:1\"\nnode_id = 7\n\n[kafka]\nnum.partitions = 4\n\"auto.create.topics.enable\" = false\n";
         assert_eq!(
-            flat(toml(Path::new("w.toml"), text)),
+            flat(toml(Path::new("w.toml"), text, KAFKA)),
             [
                 item("listen", "127.0.0.1:1", 1, false),
                 item("node_id", "7", 2, false),
@@ -236,9 +243,9 @@ mod tests {
 
     #[test]
     fn toml_mistakes_name_their_line() {
-        let syntax = toml(Path::new("w.toml"), "listen = 1\nnode_id = = 2\n").unwrap_err();
+        let syntax = toml(Path::new("w.toml"), "listen = 1\nnode_id = = 2\n", KAFKA).unwrap_err();
         assert!(syntax.to_string().starts_with("w.toml:2: "), "{syntax}");
-        let kind = toml(Path::new("w.toml"), "\nlisten = 2026-01-01\n").unwrap_err();
+        let kind = toml(Path::new("w.toml"), "\nlisten = 2026-01-01\n", KAFKA).unwrap_err();
         assert!(kind.to_string().starts_with("w.toml:2: listen must be"), "{kind}");
     }
 
@@ -247,7 +254,7 @@ mod tests {
         let text =
             "# comment\n! too\n\na.b=1\n  c.d : two words \ne.f three\ng.h=x,\\\n    y\ni.j=\\u0041\\=\nempty=\n";
         assert_eq!(
-            flat(properties(Path::new("s.properties"), text)),
+            flat(properties(Path::new("s.properties"), text, true)),
             [
                 item("a.b", "1", 4, true),
                 item("c.d", "two words", 5, true),
@@ -257,13 +264,13 @@ mod tests {
                 item("empty", "", 10, true),
             ]
         );
-        let bad = properties(Path::new("s.properties"), "a=1\nb=\\uZZZZ\n").unwrap_err();
+        let bad = properties(Path::new("s.properties"), "a=1\nb=\\uZZZZ\n", true).unwrap_err();
         assert!(bad.to_string().starts_with("s.properties:2: "), "{bad}");
     }
 
     #[test]
     fn the_kind_of_a_file_without_extension_is_seen() {
-        assert!(looks_like_properties("# x\nlog.dirs=/tmp/a\n"));
-        assert!(!looks_like_properties("data_dir = \"/a\"\n"));
+        assert!(looks_like_properties::<TestedKey>("# x\nlog.dirs=/tmp/a\n"));
+        assert!(!looks_like_properties::<TestedKey>("data_dir = \"/a\"\n"));
     }
 }

@@ -8,6 +8,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::directory_lock::{Holder, show_holder};
+use crate::settings::Cores;
+
+/// What the lock files begin with: one word for every service, since they share the CPUs.
+const MARK: &str = "watershed";
 
 /// The locks of a process's CPUs; dropped with the process.
 #[derive(Debug)]
@@ -31,6 +35,14 @@ pub enum CpuLockError {
 }
 
 impl CpuLocks {
+    /// Locks the CPUs that `cores` are pinned to, in this user's runtime directory; unbound cores take none.
+    pub fn of(cores: &Cores, allowed: &[usize]) -> Result<Option<CpuLocks>, CpuLockError> {
+        match cores {
+            Cores::Pinned(cpus) => CpuLocks::acquire(&runtime_directory(), cpus, allowed).map(Some),
+            Cores::Unbound(_) => Ok(None),
+        }
+    }
+
     /// Locks each of `cpus` in `runtime`; `allowed` are those that the process might use instead.
     pub fn acquire(runtime: &Path, cpus: &[usize], allowed: &[usize]) -> Result<CpuLocks, CpuLockError> {
         ensure_private(runtime).map_err(|cause| CpuLockError::Io { path: runtime.to_owned(), cause })?;
@@ -52,7 +64,7 @@ impl CpuLocks {
 }
 
 /// Where the CPU locks of this user lie: `$XDG_RUNTIME_DIR/watershed`, `/run/watershed` for root, else in /tmp.
-pub fn runtime_directory() -> PathBuf {
+fn runtime_directory() -> PathBuf {
     let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match (given.filter(|path| path.is_absolute()), own_uid()) {
         (Some(path), _) => path.join("watershed"),
@@ -88,7 +100,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
         Err(TryLockError::Error(cause)) => return Err(cause),
     }
     file.set_len(0)?;
-    file.write_all(Holder::this_process().to_text().as_bytes())?;
+    file.write_all(Holder::this_process(MARK).to_text().as_bytes())?;
     Ok(Some(file))
 }
 

@@ -1,7 +1,11 @@
-//! Quantities with units: sizes ("64 MiB", "1g", "512k", "1048576") and durations ("5 s", "250ms", "7 d").
+//! Quantities: sizes ("64 MiB", "1g", "512k", "1048576"), durations ("5 s", "250ms", "7 d") and whole numbers.
 //!
 //! Units of sizes are powers of 1024 whatever their spelling, as in Kafka and Java; a bare number is bytes, or
 //! milliseconds. Nothing overflows in silence.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 const SIZE_UNITS: [(&str, u64); 16] = [
     ("", 1),
@@ -45,6 +49,14 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
     parse(text, &DURATION_UNITS, "a duration like 5 s, 250 ms or 7 d")
 }
 
+/// The number that `text` says, if it lies within `range`.
+pub fn parse_whole<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    text.parse()
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| format!("'{text}' is not a whole number from {} to {}", range.start(), range.end()))
+}
+
 fn parse(text: &str, units: &[(&str, u64)], wanted: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '_').unwrap_or(text.len());
@@ -57,7 +69,7 @@ fn parse(text: &str, units: &[(&str, u64)], wanted: &str) -> Result<u64, String>
 }
 
 /// `bytes` in the largest unit that divides them, as the settings accept it again.
-pub(super) fn show_bytes(bytes: u64) -> String {
+pub fn show_bytes(bytes: u64) -> String {
     let unit = [("GiB", 30), ("MiB", 20), ("KiB", 10)]
         .into_iter()
         .find(|(_, shift)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift);

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 /// The smallest budget that a start accepts, per process; each shard needs [`MEMORY_BYTES_PER_SHARD_MIN`] besides.
-pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
 /// What a shard cannot do without: its arena's first steps, a frame in flight, tails.
-pub(super) const MEMORY_BYTES_PER_SHARD_MIN: u64 = 32 << 20;
+const MEMORY_BYTES_PER_SHARD_MIN: u64 = 32 << 20;
 /// The default never takes more than this: beyond it, more memory is a decision.
 const DEFAULT_BYTES_MAX: u64 = 8 << 30;
 const PERCENT: u64 = 25;
@@ -77,7 +77,7 @@ mod tests {
 
     fn machine(name: &str, files: &[(&str, &str)]) -> PathBuf {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/settings-memory")
+            .join("../../target/settings-memory")
             .join(format!("{name}-{}", std::process::id()));
         for (path, text) in files {
             let path = root.join(path);

@@ -1,7 +1,7 @@
 //! Signals: the first SIGTERM or SIGINT asks for a drain, the second ends the process at once.
 //!
-//! The second is safe: what was acknowledged is durable, only the clean checkpoint is missing. Only the command line does
-//! this; a broker inside another program leaves that program's signals alone.
+//! The second is safe: what was acknowledged is durable, only the clean checkpoint is missing. Only a command line does
+//! this; a service inside another program leaves that program's signals alone.
 
 use std::io;
 use std::thread;
@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::lifecycle::Shutdown;
 
 /// Takes the signals over from their default action, for as long as the process lives.
-pub(super) fn obey(shutdown: Shutdown) -> io::Result<()> {
+pub(crate) fn obey(shutdown: Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (terminate, interrupt) = {
         let _inside = runtime.enter();

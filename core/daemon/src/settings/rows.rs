@@ -1,18 +1,25 @@
-//! `settings`: every value and its source, as a table or as JSON.
+//! Rows: every setting with its value and source, as a table or as JSON.
 
 use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::{Exit, Failure};
-use crate::settings::{Row, Settings};
+use super::Source;
+use crate::exit::{Exit, Failure};
 
-/// Prints the settings to standard output.
-pub(super) fn print(settings: &Settings, json: bool) -> Result<(), Failure> {
-    let rows = settings.rows();
+/// One setting as the command `settings` prints it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub name: String,
+    pub value: String,
+    pub source: Source,
+}
+
+/// Prints the rows to standard output.
+pub fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     let text = match json {
-        true => as_json(&rows),
-        false => as_table(&rows),
+        true => as_json(rows),
+        false => as_table(rows),
     };
     io::stdout().write_all(text.as_bytes()).map_err(|cause| Failure::new(Exit::Io, format!("standard output: {cause}")))
 }

@@ -1,8 +1,8 @@
 //! The service manager that started this process, as it asked to be told: ready, stopping, and still alive.
 //!
 //! Owns a datagram socket to `NOTIFY_SOCKET` (systemd's protocol). Says that the process lives only when every shard has
-//! just answered. A message that cannot be sent is logged and never stops the broker. Used by the command line only: a
-//! broker inside another program leaves that program's manager alone.
+//! just answered. A message that cannot be sent is logged and never stops the service. Used by command lines only: a
+//! service inside another program leaves that program's manager alone.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -21,18 +21,18 @@ const FEEDS_PER_PERIOD: u32 = 3;
 
 /// What the environment says of the manager.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// `NOTIFY_SOCKET`
-    pub socket: Option<OsString>,
+    pub(crate) socket: Option<OsString>,
     /// `WATCHDOG_USEC`
-    pub watchdog_usec: Option<String>,
+    pub(crate) watchdog_usec: Option<String>,
     /// `WATCHDOG_PID`
-    pub watchdog_pid: Option<String>,
+    pub(crate) watchdog_pid: Option<String>,
 }
 
 impl Asked {
     /// Reads the environment.
-    pub fn of_environment() -> Asked {
+    pub(crate) fn of_environment() -> Asked {
         Asked {
             socket: std::env::var_os("NOTIFY_SOCKET"),
             watchdog_usec: std::env::var("WATCHDOG_USEC").ok(),
@@ -50,7 +50,7 @@ impl Asked {
 
 /// A manager that listens. Clones speak to the same one.
 #[derive(Clone)]
-pub struct ServiceManager(Arc<Inner>);
+pub(crate) struct ServiceManager(Arc<Inner>);
 
 struct Inner {
     socket: UnixDatagram,
@@ -60,7 +60,7 @@ struct Inner {
 
 impl ServiceManager {
     /// The manager that asked to be told; `None` if none did.
-    pub fn connect(asked: &Asked) -> io::Result<Option<ServiceManager>> {
+    pub(crate) fn connect(asked: &Asked) -> io::Result<Option<ServiceManager>> {
         let Some(name) = asked.socket.as_deref().filter(|name| !name.is_empty()) else {
             return Ok(None);
         };
@@ -68,24 +68,28 @@ impl ServiceManager {
         Ok(Some(ServiceManager(Arc::new(Inner { socket, to, watchdog: asked.watchdog() }))))
     }
 
-    /// The broker serves.
-    pub fn ready(&self, status: &str) {
+    /// The service serves.
+    pub(crate) fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// The broker drains: from here on the manager waits for its end and for no sign of life.
-    pub fn stopping(&self, status: &str) {
+    /// The service drains: from here on the manager waits for its end and for no sign of life.
+    pub(crate) fn stopping(&self, status: &str) {
         self.tell(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
     }
 
     /// A sentence for whoever asks the manager.
-    pub fn status(&self, status: &str) {
+    pub(crate) fn status(&self, status: &str) {
         self.tell(&format!("STATUS={}", one_line(status)));
     }
 
     /// Feeds the watchdog, if there is one, from a thread of its own until a shutdown is requested: whenever `pulse` finds
     /// within the time that it is given that every shard lives.
-    pub fn feed(&self, shutdown: &Shutdown, pulse: impl Fn(Duration) -> bool + Send + 'static) -> io::Result<()> {
+    pub(crate) fn feed(
+        &self,
+        shutdown: &Shutdown,
+        pulse: impl Fn(Duration) -> bool + Send + 'static,
+    ) -> io::Result<()> {
         let Some(period) = self.0.watchdog else {
             return Ok(());
         };

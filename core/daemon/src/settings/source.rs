@@ -1,5 +1,6 @@
 //! Sources: where a value came from, in the words that `settings` prints.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ pub enum Source {
     },
     /// `--set key=value`.
     Set,
-    /// A flag, without its dashes.
+    /// The flag of the setting of this name.
     Flag(&'static str),
 }
 
@@ -29,7 +30,7 @@ impl fmt::Display for Source {
             Source::Environment(name) => write!(f, "environment ${name}"),
             Source::File { path, line } => write!(f, "{}:{line}", path.display()),
             Source::Set => f.write_str("--set"),
-            Source::Flag(name) => write!(f, "--{name}"),
+            Source::Flag(name) => write!(f, "--{}", name.replace('_', "-")),
         }
     }
 }
@@ -39,4 +40,15 @@ impl fmt::Display for Source {
 pub struct Given {
     pub value: String,
     pub source: Source,
+}
+
+/// The source of each setting that has another than the default.
+#[derive(Clone, Debug)]
+pub struct Sources<K>(pub(super) BTreeMap<K, Source>);
+
+impl<K: Ord> Sources<K> {
+    /// Where the value of `key` came from.
+    pub fn of(&self, key: K) -> &Source {
+        self.0.get(&key).unwrap_or(&Source::Default)
+    }
 }
