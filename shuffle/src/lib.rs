@@ -1,0 +1,1 @@
+//! The shuffle: Apache Uniffle's server and coordinator on Watershed's engine.
