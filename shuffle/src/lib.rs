@@ -1,1 +1,3 @@
 //! The shuffle: Apache Uniffle's server and coordinator on Watershed's engine.
+
+pub mod wire;
