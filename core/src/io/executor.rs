@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::doorbell::Doorbell;
 use super::ops::Finished;
 use super::ring::{self, Ring, RingSetup, Wait};
+use super::spin::SpinRecord;
 use super::stats::{StallWarning, TurnStats};
 use super::tasks::{Class, LocalFuture, RunQueues, Task, TaskTable, joinable};
 use super::timers::{TimerKey, Timers};
@@ -45,7 +46,8 @@ pub struct ExecutorConfig {
     pub ring_entries: u32,
     /// The optional features to try for; a ring steps down from them to what the kernel has.
     pub ring_setup: RingSetup,
-    /// How long to look for work before sleeping, after a completion. Zero for threads without a CPU of their own.
+    /// How long to look for work before sleeping, after a completion, while such looks find some. Zero for threads without
+    /// a CPU of their own.
     pub spin: Duration,
     /// Turns longer than this are counted and warned of.
     pub stall: Duration,
@@ -101,6 +103,7 @@ pub(crate) struct Core {
     /// The last visit to the ring brought a completion: spinning may pay.
     was_busy: Cell<bool>,
     spin: Duration,
+    spun: RefCell<SpinRecord>,
     stats: Arc<TurnStats>,
     stall: StallWarning,
 }
@@ -205,15 +208,16 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The time as machines take it: on an executor's thread that of the turn's beginning, or of a deadline since then. Comparable between all threads of
-/// this process.
+/// The time as machines take it: on an executor's thread that of the turn's beginning, or of a deadline since then.
+/// Comparable between all threads of this process.
 pub fn machine_now() -> Now {
-    try_current().map_or_else(read_clocks, |core| core.now.get())
+    try_current().map_or_else(|| machine_time(Instant::now()), |core| core.now.get())
 }
 
-fn read_clocks() -> Now {
+/// The present moment, of which the monotonic clock was just read.
+fn machine_time(now: Instant) -> Now {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { monotonic_us: Instant::now().duration_since(origin()).as_micros() as u64, wall_ms: wall.as_millis() as i64 }
+    Now { monotonic_us: now.duration_since(origin()).as_micros() as u64, wall_ms: wall.as_millis() as i64 }
 }
 
 /// The moment of a machine's `monotonic_us`.
@@ -259,10 +263,11 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let core = current();
-        if Instant::now() >= self.deadline {
+        let now = Instant::now();
+        if now >= self.deadline {
             // Who wakes must find that its time has come, or it would sleep again, for nothing, in a turn that never ends.
             if instant_of(core.now.get().monotonic_us) < self.deadline {
-                core.now.set(read_clocks());
+                core.now.set(machine_time(now));
             }
             return Poll::Ready(());
         }
@@ -378,11 +383,12 @@ impl Core {
             timers: RefCell::default(),
             inboxes: RefCell::default(),
             turn_hooks: RefCell::default(),
-            now: Cell::new(read_clocks()),
+            now: Cell::new(machine_time(now)),
             slice_end: Cell::new(now),
             background_ran: Cell::new(now),
             was_busy: Cell::new(false),
             spin: config.spin,
+            spun: RefCell::default(),
             stall: StallWarning::new(config.stall),
             stats: config.stats,
         });
@@ -399,13 +405,15 @@ impl Core {
 
     /// The first half of a turn: everything that needs no ring.
     pub(crate) fn work(&self) {
-        let started = Instant::now();
-        self.now.set(read_clocks());
-        self.slice_end.set(started + SLICE);
+        let began = Instant::now();
+        self.now.set(machine_time(began));
+        self.slice_end.set(began + SLICE);
         self.run_hot();
-        self.run_background(started);
+        self.run_background(began);
         self.look_around();
-        self.stats.turn_ended(started.elapsed(), &self.stall);
+        let ended = Instant::now();
+        self.fire_timers(ended);
+        self.stats.turn_ended(ended - began, &self.stall);
     }
 
     /// The second half: the ring, and sleep if there is nothing to run.
@@ -479,7 +487,7 @@ impl Core {
         self.must_serve() || Instant::now() >= self.slice_end.get()
     }
 
-    /// Takes in what arrived without the ring: remote wakes, inboxes, returned memory, time.
+    /// Takes in what arrived without the ring: remote wakes, inboxes, returned memory.
     fn look_around(&self) {
         if self.doorbell.has_woken() {
             self.doorbell.take_woken().into_iter().for_each(|task| self.queues.push(task));
@@ -488,11 +496,11 @@ impl Core {
             wake(watched.reader.take());
         }
         self.turn_hooks.borrow_mut().retain_mut(|hook| hook());
-        if self.next_deadline().is_some() {
-            let now = Instant::now();
-            while let Some(waker) = { self.timers.borrow_mut().pop_due(now) } {
-                waker.wake();
-            }
+    }
+
+    fn fire_timers(&self, now: Instant) {
+        while let Some(waker) = { self.timers.borrow_mut().pop_due(now) } {
+            waker.wake();
         }
     }
 
@@ -519,28 +527,39 @@ impl Core {
         }
     }
 
-    /// Looks for work without a system call for as long as the configuration says, if there was some lately.
+    /// Looks for work before a sleep, if there was some lately and such looks pay.
     fn spin_finds_work(&self) -> bool {
-        if self.spin.is_zero() || !self.was_busy.replace(false) {
+        if self.spin.is_zero() || !self.was_busy.replace(false) || !self.spun.borrow_mut().is_due() {
             return false;
         }
-        // What tasks queued must not wait for the end of the spin.
+        // What tasks queued must not wait for the end of the spin. What that completes at once needed none.
         self.visit_ring(None);
+        if self.has_work() {
+            return true;
+        }
+        let found = self.spin();
+        self.spun.borrow_mut().judge(found);
+        found
+    }
+
+    /// Looks for work without a system call for as long as the configuration says.
+    fn spin(&self) -> bool {
         let mut end = Instant::now() + self.spin;
         if let Some(deadline) = self.next_deadline() {
             end = end.min(deadline);
         }
         while Instant::now() < end {
-            let mut ring = self.ring.borrow_mut();
-            if ring.has_completions() || self.has_inbox_items() {
+            if self.has_work() {
                 return true;
             }
-            if ring.needs_enter() {
-                ring.enter(Wait::No);
-            }
+            self.visit_ring(None);
             std::hint::spin_loop();
         }
         false
+    }
+
+    fn has_work(&self) -> bool {
+        self.ring.borrow_mut().has_completions() || self.has_inbox_items()
     }
 
     /// The second half of a turn inside another reactor. False if there is nothing to do until the eventfd says so, or

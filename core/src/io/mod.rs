@@ -34,6 +34,7 @@ mod shard_read;
 mod shard_recovery;
 pub mod shards;
 pub mod socket;
+mod spin;
 mod spsc;
 pub mod stats;
 pub mod supervisor;
