@@ -17,6 +17,9 @@ use watershed_broker::wire::generated::alter_configs::{
     AlterConfigsRequest, AlterConfigsResource, AlterConfigsResponse, AlterableConfig,
 };
 use watershed_broker::wire::generated::alter_partition_reassignments as reassign;
+use watershed_broker::wire::generated::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse,
+};
 use watershed_broker::wire::generated::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use watershed_broker::wire::generated::describe_client_quotas::{
     DescribeClientQuotasRequest, DescribeClientQuotasResponse,
@@ -46,11 +49,13 @@ use watershed_broker::wire::records::BatchBuilder;
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC: i16 = 3;
 const MESSAGE_TOO_LARGE: i16 = 10;
+const INVALID_TOPIC: i16 = 17;
 const INVALID_SESSION_TIMEOUT: i16 = 26;
 const INVALID_TIMESTAMP: i16 = 32;
 const INVALID_ASSIGNMENT: i16 = 39;
 const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
+const LOG_DIR_NOT_FOUND: i16 = 57;
 const ELECTION_NOT_NEEDED: i16 = 84;
 const NO_REASSIGNMENT: i16 = 85;
 const QUOTA_EXCEEDED: i16 = 89;
@@ -137,15 +142,56 @@ fn log_directories_hold_what_was_written_wherever_its_owner_is() {
 }
 
 #[test]
+fn a_replica_may_stay_in_the_one_directory_and_go_to_no_other() {
+    let broker = Broker::fresh("admin_move_dirs", 3);
+    let mut client = broker.client();
+    create(&mut client, "t", 2);
+    let described: DescribeLogDirsResponse = client.ask(Api::DescribeLogDirs, 4, &DescribeLogDirsRequest::default());
+    let here = described.results[0].log_dir.clone();
+    let long = "x".repeat(220);
+    let topic = |name: &str, partitions: &[i32]| AlterReplicaLogDirTopic {
+        name: name.to_owned(),
+        partitions: partitions.to_vec(),
+    };
+    let stay = vec![topic("t", &[0, 1, 9]), topic("absent", &[0]), topic(&long, &[0])];
+    let dirs = vec![
+        AlterReplicaLogDir { path: here, topics: stay },
+        AlterReplicaLogDir { path: "/elsewhere".to_owned(), topics: vec![topic("t", &[1]), topic("other", &[0])] },
+    ];
+    for version in 1..=2 {
+        let request = AlterReplicaLogDirsRequest { dirs: dirs.clone() };
+        let answer: AlterReplicaLogDirsResponse = client.ask(Api::AlterReplicaLogDirs, version, &request);
+        let told: Vec<(&str, Vec<(i32, i16)>)> = answer
+            .results
+            .iter()
+            .map(|topic| {
+                let codes = topic.partitions.iter().map(|told| (told.partition_index, told.error_code));
+                (topic.topic_name.as_str(), codes.collect())
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("absent", vec![(0, UNKNOWN_TOPIC)]),
+                ("other", vec![(0, LOG_DIR_NOT_FOUND)]),
+                ("t", vec![(0, NONE), (1, LOG_DIR_NOT_FOUND), (9, UNKNOWN_TOPIC)]),
+                (long.as_str(), vec![(0, INVALID_TOPIC)]),
+            ]
+        );
+    }
+}
+
+#[test]
 fn producers_are_told_by_the_owners_of_their_partitions() {
     let mut broker = Broker::fresh("admin_producers", 3);
     let mut client = broker.client();
     assert_eq!(create(&mut client, "p", 6).0, NONE);
     let id: InitProducerIdResponse = client.ask(Api::InitProducerId, 4, &InitProducerIdRequest::default());
+    let written_ms = now_ms() - 86_400_000;
     for partition in [1, 4] {
         for sequence in 0..=partition {
-            let mut batch = BatchBuilder::new(now_ms()).producer(id.producer_id, id.producer_epoch, sequence);
-            batch.push(now_ms(), None, Some(b"v"));
+            let mut batch = BatchBuilder::new(written_ms).producer(id.producer_id, id.producer_epoch, sequence);
+            batch.push(written_ms + i64::from(sequence), None, Some(b"v"));
             assert_eq!(client.produce("p", partition, batch.build()).error_code, NONE);
         }
     }
@@ -161,7 +207,7 @@ fn producers_are_told_by_the_owners_of_their_partitions() {
             let [producer] = &partition.active_producers[..] else { panic!("{partition:?}") };
             assert_eq!((producer.producer_id, producer.producer_epoch), (id.producer_id, 0));
             assert_eq!((producer.last_sequence, producer.current_txn_start_offset), (sequence, -1));
-            assert!((now_ms() - producer.last_timestamp).abs() < 60_000);
+            assert_eq!(producer.last_timestamp, written_ms + i64::from(sequence));
         }
         broker = broker.kill_and_restart(shards);
         client = broker.client();

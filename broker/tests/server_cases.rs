@@ -321,6 +321,7 @@ fn is_response(api: Api, version: i16, body: &[u8]) -> bool {
         DescribeCluster describe_cluster DescribeClusterResponse;
         DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsResponse;
         AlterConfigs alter_configs AlterConfigsResponse;
+        AlterReplicaLogDirs alter_replica_log_dirs AlterReplicaLogDirsResponse;
         DescribeLogDirs describe_log_dirs DescribeLogDirsResponse;
         ElectLeaders elect_leaders ElectLeadersResponse;
         AlterPartitionReassignments alter_partition_reassignments AlterPartitionReassignmentsResponse;

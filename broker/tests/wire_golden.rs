@@ -62,6 +62,7 @@ fn rewritten(frame: &[u8]) -> Vec<u8> {
         DescribeCluster describe_cluster DescribeClusterRequest;
         DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest;
         AlterConfigs alter_configs AlterConfigsRequest;
+        AlterReplicaLogDirs alter_replica_log_dirs AlterReplicaLogDirsRequest;
         DescribeLogDirs describe_log_dirs DescribeLogDirsRequest;
         ElectLeaders elect_leaders ElectLeadersRequest;
         AlterPartitionReassignments alter_partition_reassignments AlterPartitionReassignmentsRequest;

@@ -89,6 +89,8 @@ macro_rules! each_message {
         $check!(ours::offset_delete::OffsetDeleteResponse, theirs::OffsetDeleteResponse);
         $check!(ours::alter_configs::AlterConfigsRequest, theirs::AlterConfigsRequest);
         $check!(ours::alter_configs::AlterConfigsResponse, theirs::AlterConfigsResponse);
+        $check!(ours::alter_replica_log_dirs::AlterReplicaLogDirsRequest, theirs::AlterReplicaLogDirsRequest);
+        $check!(ours::alter_replica_log_dirs::AlterReplicaLogDirsResponse, theirs::AlterReplicaLogDirsResponse);
         $check!(ours::describe_log_dirs::DescribeLogDirsRequest, theirs::DescribeLogDirsRequest);
         $check!(ours::describe_log_dirs::DescribeLogDirsResponse, theirs::DescribeLogDirsResponse);
         $check!(ours::elect_leaders::ElectLeadersRequest, theirs::ElectLeadersRequest);

@@ -1,7 +1,8 @@
 //! DescribeProducers (key 61), version 0.
 //!
 //! - The idempotent producers that each partition's owner remembers, answered once what they were read from is durable.
-//! - The time is that of the broker when it appended a producer's last batch.
+//! - The time is the largest of a producer's last batch, as in Kafka; after a start from a checkpoint the time of its append
+//!   until the producer writes again.
 //! - Left out: transactions (none can be open), so coordinator epoch and first offset are -1.
 
 use std::rc::Rc;
@@ -63,7 +64,7 @@ fn producer(producer: &ActiveProducer) -> ProducerState {
         producer_id: producer.producer_id,
         producer_epoch: i32::from(producer.epoch),
         last_sequence: producer.last_sequence,
-        last_timestamp: producer.appended_wall_ms,
+        last_timestamp: producer.last_timestamp_ms,
         coordinator_epoch: -1,
         current_txn_start_offset: -1,
     }

@@ -107,7 +107,8 @@ fn start_plain(connection: &Rc<Connection>, envelope: &Envelope, frame: &Frame<'
         | Api::ListConfigResources
         | Api::DescribeClientQuotas
         | Api::AlterClientQuotas => start_configs(node, envelope, frame),
-        Api::DescribeLogDirs
+        Api::AlterReplicaLogDirs
+        | Api::DescribeLogDirs
         | Api::ElectLeaders
         | Api::AlterPartitionReassignments
         | Api::ListPartitionReassignments
@@ -144,6 +145,9 @@ fn start_configs(node: Rc<Node>, envelope: &Envelope, frame: &[u8]) -> Result<Wo
 /// The APIs that tell of logs and leaders.
 fn start_state(node: Rc<Node>, envelope: &Envelope, frame: &[u8]) -> Result<Work, End> {
     match envelope.api {
+        Api::AlterReplicaLogDirs => {
+            plain(envelope, frame, async move |body| api::alter_replica_log_dirs::handle(&node, body))
+        }
         Api::DescribeLogDirs => {
             plain(envelope, frame, async move |body| api::describe_log_dirs::handle(&node, body).await)
         }

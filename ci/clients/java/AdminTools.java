@@ -166,7 +166,7 @@ final class AdminTools {
 
     private void apiVersions() throws Exception {
         String said = Tool.run(BrokerApiVersionsCommand::main, with());
-        for (String api : List.of("AlterConfigs(33)", "DescribeLogDirs(35)", "ElectLeaders(43)", "AlterPartitionReassignments(45)",
+        for (String api : List.of("AlterConfigs(33)", "AlterReplicaLogDirs(34)", "DescribeLogDirs(35)", "ElectLeaders(43)", "AlterPartitionReassignments(45)",
                 "ListPartitionReassignments(46)", "DescribeClientQuotas(48)", "AlterClientQuotas(49)", "DescribeQuorum(55)",
                 "DescribeProducers(61)", "DescribeTransactions(65)", "ListTransactions(66)", "ListConfigResources(74)")) {
             Driver.expect(said.lines().anyMatch(line -> line.contains(api + ":") && line.contains("usable:")), api + " is not usable: " + said);

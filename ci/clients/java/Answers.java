@@ -184,12 +184,29 @@ final class Answers {
             DescribeReplicaLogDirsResult.ReplicaLogDirInfo told = admin.describeReplicaLogDirs(List.of(replica)).all().get().get(replica);
             tell("describeReplicaLogDirs", "lag", told.getCurrentReplicaOffsetLag() + " future " + told.getFutureReplicaLogDir());
         });
+        ask("alterReplicaLogDirs", () -> {
+            String here = admin.describeLogDirs(List.of(1)).allDescriptions().get().get(1).keySet().iterator().next();
+            moved("alterReplicaLogDirs stay", TOPIC, 0, here);
+            moved("alterReplicaLogDirs elsewhere", TOPIC, 0, "/elsewhere");
+            moved("alterReplicaLogDirs absent", "absent", 0, here);
+            moved("alterReplicaLogDirs absent partition", TOPIC, 99, here);
+            moved("alterReplicaLogDirs absent elsewhere", "absent", 0, "/elsewhere");
+            moved("alterReplicaLogDirs long", "x".repeat(214), 0, here);
+            moved("alterReplicaLogDirs longest", "x".repeat(213), 0, here);
+        });
         ask("describeProducers", () -> admin.describeProducers(List.of(FIRST)).all().get().get(FIRST).activeProducers().forEach(told -> tell("describeProducers", "producer",
             "epoch " + told.producerEpoch() + " sequence " + told.lastSequence() + " coordinator " + told.coordinatorEpoch() + " transaction " + told.currentTransactionStartOffset())));
         ask("describeProducers absent", () -> admin.describeProducers(List.of(new TopicPartition("absent", 0))).all().get());
         ask("listTransactions", () -> tell("listTransactions", "all", admin.listTransactions().all().get()));
         ask("listTransactions filtered", () -> tell("listTransactions filtered", "all", admin.listTransactions(new ListTransactionsOptions().filterStates(EnumSet.of(TransactionState.ONGOING))
             .filterOnDuration(5)).all().get()));
+    }
+
+    private void moved(String question, String topic, int partition, String dir) {
+        ask(question, () -> {
+            admin.alterReplicaLogDirs(Map.of(new TopicPartitionReplica(topic, partition, 1), dir)).all().get();
+            tell(question, "done", "yes");
+        });
     }
 
     private void quota(String question, Map<String, String> entity, String key, Double value) {

@@ -66,6 +66,7 @@ requests! {
     offset_for_leader_epoch OffsetForLeaderEpochRequest,
     describe_configs DescribeConfigsRequest,
     alter_configs AlterConfigsRequest,
+    alter_replica_log_dirs AlterReplicaLogDirsRequest,
     describe_log_dirs DescribeLogDirsRequest,
     create_partitions CreatePartitionsRequest,
     delete_groups DeleteGroupsRequest,

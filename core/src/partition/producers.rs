@@ -35,8 +35,9 @@ pub struct ActiveProducer {
     pub producer_id: i64,
     pub epoch: i16,
     pub last_sequence: i32,
-    /// When its last batch was appended.
-    pub appended_wall_ms: i64,
+    /// The largest timestamp of its last batch; after a start from a checkpoint, which does not hold it, the time of the append
+    /// until the producer writes again.
+    pub last_timestamp_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,7 @@ struct Batch {
 struct Producer {
     epoch: i16,
     appended_wall_ms: i64,
+    last_timestamp_ms: i64,
     batches: VecDeque<Batch>,
 }
 
@@ -72,7 +74,7 @@ impl Producers {
                 producer_id,
                 epoch: producer.epoch,
                 last_sequence: producer.batches.back().map_or(-1, |batch| batch.last_sequence),
-                appended_wall_ms: producer.appended_wall_ms,
+                last_timestamp_ms: producer.last_timestamp_ms,
             },
         )
     }
@@ -95,6 +97,7 @@ impl Producers {
         let producer = self.0.entry(header.producer_id).or_insert(Producer {
             epoch: header.producer_epoch,
             appended_wall_ms: wall_ms,
+            last_timestamp_ms: header.max_timestamp,
             batches: VecDeque::new(),
         });
         producer.push(wall_ms, header, append_time_ms);
@@ -141,7 +144,8 @@ impl Producers {
     pub fn from_image(image: &[ProducerImage]) -> Producers {
         let restored = image.iter().map(|producer| {
             let batches = producer.batches.iter().map(Batch::from_image).collect();
-            let state = Producer { epoch: producer.epoch, appended_wall_ms: producer.appended_wall_ms, batches };
+            let (epoch, appended_wall_ms) = (producer.epoch, producer.appended_wall_ms);
+            let state = Producer { epoch, appended_wall_ms, last_timestamp_ms: appended_wall_ms, batches };
             (producer.producer_id, state)
         });
         Producers(restored.collect())
@@ -201,6 +205,7 @@ impl Producer {
         }
         self.epoch = header.producer_epoch;
         self.appended_wall_ms = wall_ms;
+        self.last_timestamp_ms = if append_time_ms >= 0 { append_time_ms } else { header.max_timestamp };
         if self.batches.len() == BATCHES_MAX {
             self.batches.pop_front();
         }

@@ -8,6 +8,8 @@ pub mod alter_configs;
 #[rustfmt::skip]
 pub mod alter_partition_reassignments;
 #[rustfmt::skip]
+pub mod alter_replica_log_dirs;
+#[rustfmt::skip]
 pub mod api_versions;
 #[rustfmt::skip]
 pub mod broker_registration_change_record;
