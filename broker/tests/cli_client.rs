@@ -152,7 +152,7 @@ fn consuming_begins_where_it_is_told_and_ends_when_it_is_told() {
 
 #[test]
 fn a_group_goes_on_is_shown_reset_and_deleted() {
-    let broker = Broker::fresh("cli_groups", 3);
+    let broker = Broker::with("cli_groups", 3, &["group.initial.rebalance.delay.ms=0"]);
     run(&broker, &["topic", "create", "t", "-p", "1"]);
     produce(&broker, &["produce", "t"], b"a\nb\nc\nd\ne\n");
     assert_eq!(run(&broker, &["consume", "t", "-g", "g", "-c", "2"]), "a\nb\n");
@@ -230,13 +230,81 @@ fn a_group_with_members_is_shown_with_them_and_left_alone() {
     assert_eq!(group["members"][0]["partitions"], json!([["t", 0]]));
     assert_eq!(group["partitions"][0]["member"], group["members"][0]["member"]);
     assert!(run(&broker, &["group", "describe", "g"]).contains("assignor range\n"));
-    for args in [["group", "reset", "g", "--all-topics", "--to-latest"].as_slice(), &["consume", "t", "-g", "g", "-e"]]
-    {
-        let why = refused(&broker, args, 8);
-        assert!(why.contains("group g has members; stop them first"), "{why}");
-    }
+    let why = refused(&broker, &["group", "reset", "g", "--all-topics", "--to-latest"], 8);
+    assert!(why.contains("group g has members; stop them first"), "{why}");
     assert!(refused(&broker, &["group", "delete", "g"], 8).contains("NON_EMPTY_GROUP"));
     client.offset("t", 0, -1);
+}
+
+/// A `consume` of group `g` that runs, and where it prints.
+struct Reader {
+    process: std::process::Child,
+    path: std::path::PathBuf,
+}
+
+impl Reader {
+    fn start(broker: &Broker, name: &str) -> Reader {
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let args = ["consume", "t", "-g", "g", "--output", path.to_str().unwrap()];
+        Reader { process: command(&broker.address.to_string(), &args).spawn().unwrap(), path }
+    }
+
+    /// Ends it by SIGTERM; gives what it has printed.
+    fn stop(self) -> Vec<String> {
+        let killed = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let output = self.process.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read_to_string(&self.path).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+/// Waits until the group has so many members that read so many partitions each, and nothing is left to read.
+fn until_shared(broker: &Broker, mut partitions: Vec<usize>) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    partitions.sort_unstable();
+    loop {
+        let said = fed(broker, &["group", "describe", "g", "--json"], b"");
+        let told: Value = serde_json::from_str(&said.out).unwrap_or_default();
+        let members = told[0]["members"].as_array().cloned().unwrap_or_default();
+        let mut found: Vec<usize> = members.iter().map(|each| each["partitions"].as_array().unwrap().len()).collect();
+        found.sort_unstable();
+        if found == partitions && told[0]["state"] == "Stable" && told[0]["lag"] == 0 {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{told}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn two_consumers_of_a_group_share_its_partitions_and_one_takes_over_from_the_other() {
+    let broker = Broker::with("cli_shared", 3, &["group.initial.rebalance.delay.ms=0"]);
+    run(&broker, &["topic", "create", "t", "-p", "4"]);
+    let write = |records: std::ops::Range<u32>| {
+        for partition in 0..4 {
+            let lines: String = records.clone().map(|n| format!("{partition}-{n}\n")).collect();
+            produce(&broker, &["produce", "t", "-p", &partition.to_string()], lines.as_bytes());
+        }
+    };
+    write(0..100);
+    let first = Reader::start(&broker, "cli_shared_first");
+    until_shared(&broker, vec![4]);
+    let second = Reader::start(&broker, "cli_shared_second");
+    until_shared(&broker, vec![2, 2]);
+    write(100..200);
+    until_shared(&broker, vec![2, 2]);
+    let first = first.stop();
+    until_shared(&broker, vec![4]);
+    write(200..300);
+    until_shared(&broker, vec![4]);
+    let second = second.stop();
+    assert_eq!((first.len(), second.len()), (600, 600), "half of the middle, and all before or after");
+    let all: BTreeSet<String> = first.into_iter().chain(second).collect();
+    assert_eq!(all.len(), 1_200, "nothing is read twice");
+    let described = read_json(&broker, &["group", "describe", "g"]);
+    assert_eq!((&described[0]["lag"], &described[0]["state"]), (&json!(0), &json!("Empty")));
+    assert!(refused(&broker, &["consume", "t", "-g", "g", "-p", "0"], 2).contains("--partitions"));
 }
 
 #[test]

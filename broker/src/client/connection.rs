@@ -19,12 +19,15 @@ use super::{ClientError, Result};
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// How long an answer may take beyond the time that was given to connect.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// How long a group may take to gather its members: none of them answers before all are there.
+const REBALANCE_WAIT: Duration = Duration::from_secs(600);
 const CLIENT_ID: &str = "watershed-cli";
 
 /// A connection and what its broker speaks.
 pub struct Connection {
     stream: TcpStream,
     address: String,
+    answer_wait: Duration,
     next_id: i32,
     /// Lowest and highest version by API key.
     offered: BTreeMap<i16, (i16, i16)>,
@@ -49,11 +52,12 @@ impl Connection {
         let broken =
             |cause: std::io::Error| ClientError::Broken { address: address.to_owned(), cause: cause.to_string() };
         stream.set_nodelay(true).map_err(broken)?;
-        stream.set_read_timeout(Some(timeout + ANSWER_WAIT)).map_err(broken)?;
-        stream.set_write_timeout(Some(timeout + ANSWER_WAIT)).map_err(broken)?;
-        let mut connection = Connection { stream, address: address.to_owned(), next_id: 0, offered: BTreeMap::new() };
+        let answer_wait = timeout + ANSWER_WAIT;
+        stream.set_write_timeout(Some(answer_wait)).map_err(broken)?;
+        let (address, offered) = (address.to_owned(), BTreeMap::new());
+        let mut connection = Connection { stream, address, answer_wait, next_id: 0, offered };
         let answer: ApiVersionsResponse = connection.exchange(Api::ApiVersions, 0, &ApiVersionsRequest::default())?;
-        check(answer.error_code, None, || format!("asking {address} for its versions"))?;
+        check(answer.error_code, None, || format!("asking {} for its versions", connection.address))?;
         let range =
             |row: crate::wire::generated::api_versions::ApiVersion| (row.api_key, (row.min_version, row.max_version));
         connection.offered = answer.api_keys.into_iter().map(range).collect();
@@ -81,6 +85,8 @@ impl Connection {
         self.next_id = self.next_id.wrapping_add(1);
         let frame = header::request_frame(api, version, self.next_id, Some(CLIENT_ID), request);
         self.stream.write_all(&frame).map_err(|cause| self.broken(&cause))?;
+        let wait = if matches!(api, Api::JoinGroup | Api::SyncGroup) { REBALANCE_WAIT } else { self.answer_wait };
+        self.stream.set_read_timeout(Some(wait)).map_err(|cause| self.broken(&cause))?;
         let answer = self.receive().map_err(|cause| self.broken(&cause))?;
         let malformed =
             |cause: &dyn std::fmt::Display| self.broken(&format!("its answer to {api:?} makes no sense: {cause}"));

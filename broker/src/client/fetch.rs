@@ -67,13 +67,25 @@ impl<'c> Consumer<'c> {
         self.ready.is_empty() && self.positions.iter().all(at_end)
     }
 
-    /// Commits what was given out, for a group without members.
-    pub fn commit(&mut self, group: &str, offsets: &BTreeMap<Place, i64>) -> Result<()> {
-        self.cluster.commit(group, offsets)
+    /// Goes on with these partitions at these offsets; what was fetched and not given out is dropped.
+    pub fn assign(&mut self, positions: BTreeMap<Place, i64>) {
+        self.positions = positions;
+        self.ends.clear();
+        self.leaders.clear();
+        self.ready.clear();
+    }
+
+    /// The cluster that it reads from.
+    pub fn cluster(&mut self) -> &mut Cluster {
+        self.cluster
     }
 
     /// One fetch to each leader; the wait is shared out among them.
     fn fetch(&mut self, wait: Duration) -> Result<()> {
+        if self.positions.is_empty() {
+            std::thread::sleep(wait);
+            return Ok(());
+        }
         if self.leaders.is_empty() {
             let places: Vec<Place> = self.positions.keys().cloned().collect();
             self.leaders = self.cluster.by_leader(&places)?;

@@ -14,19 +14,18 @@ use crate::wire::generated::offset_delete::{
     OffsetDeletePartition, OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteTopic,
 };
 use crate::wire::generated::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest, OffsetFetchResponse};
-use crate::wire::reader::{Reader, WireError};
 
 use super::error::check;
-use super::{ClientError, Cluster, Place, Result};
+use super::{ClientError, Cluster, Place, Result, assignment};
 
 const LIST_GROUPS: (i16, i16) = (0, 5);
 const DESCRIBE_GROUPS: (i16, i16) = (0, 6);
 const OFFSET_FETCH: (i16, i16) = (8, 9);
-const OFFSET_COMMIT: (i16, i16) = (2, 9);
+pub(super) const OFFSET_COMMIT: (i16, i16) = (2, 9);
 const OFFSET_DELETE: (i16, i16) = (0, 0);
 const DELETE_GROUPS: (i16, i16) = (0, 2);
 /// The protocol type of consumers, whose assignments are known to be partitions.
-const CONSUMER: &str = "consumer";
+pub(super) const CONSUMER: &str = "consumer";
 const DEAD: &str = "Dead";
 
 /// A group in a list.
@@ -106,7 +105,7 @@ impl Cluster {
         let is_consumer = told.protocol_type == CONSUMER;
         let member = |member: crate::wire::generated::describe_groups::DescribedGroupMember| GroupMember {
             partitions: match is_consumer {
-                true => assignment(&member.member_assignment).unwrap_or_default(),
+                true => assignment::places(&member.member_assignment).unwrap_or_default(),
                 false => Vec::new(),
             },
             id: member.member_id,
@@ -157,26 +156,10 @@ impl Cluster {
 
     /// Commits for a group that has no members.
     pub fn commit(&mut self, group: &str, offsets: &BTreeMap<Place, i64>) -> Result<()> {
-        let mut topics: BTreeMap<String, Vec<OffsetCommitPartition>> = BTreeMap::new();
-        for ((topic, partition_index), committed_offset) in offsets {
-            topics.entry(topic.clone()).or_default().push(OffsetCommitPartition {
-                partition_index: *partition_index,
-                committed_offset: *committed_offset,
-                committed_metadata: Some(String::new()),
-                ..OffsetCommitPartition::default()
-            });
-        }
-        let topic = |(name, partitions)| OffsetCommitTopic { name, partitions, ..OffsetCommitTopic::default() };
-        let request = OffsetCommitRequest {
-            group_id: group.to_owned(),
-            topics: topics.into_iter().map(topic).collect(),
-            ..OffsetCommitRequest::default()
-        };
+        let request = commit_request(group, -1, "", offsets);
         let refusal = |answer: &OffsetCommitResponse| {
-            let parts = answer.topics.iter().flat_map(|topic| &topic.partitions);
-            parts
-                .into_iter()
-                .try_for_each(|part| check(part.error_code, None, || format!("committing for group {group}")))
+            let mut parts = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            parts.try_for_each(|part| check(part.error_code, None, || format!("committing for group {group}")))
         };
         self.ask_coordinator(group, Api::OffsetCommit, OFFSET_COMMIT, &request, refusal).map(|_| ())
     }
@@ -213,26 +196,28 @@ impl Cluster {
     }
 }
 
-/// The partitions of a consumer's assignment: a version, then topics with their partitions; what follows is its own.
-fn assignment(bytes: &[u8]) -> std::result::Result<Vec<Place>, WireError> {
-    let mut reader = Reader::new(bytes, false);
-    reader.i16("version")?;
-    let topics = reader.array("topics", 6, |reader| {
-        Ok((reader.string("topic")?, reader.array("partitions", 4, |reader| reader.i32("partition"))?))
-    })?;
-    let places = topics.into_iter();
-    Ok(places.flat_map(|(topic, partitions)| partitions.into_iter().map(move |part| (topic.clone(), part))).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_consumers_assignment_is_its_partitions() {
-        let bytes = [0, 1, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff];
-        assert_eq!(assignment(&bytes).unwrap(), [("t".to_owned(), 3), ("t".to_owned(), 5)]);
-        assert!(assignment(&bytes[..10]).is_err());
-        assert!(assignment(&[0, 1, 0x7f, 0xff, 0xff, 0xff]).is_err(), "a count beyond the bytes");
+/// A commit by a member of a group, or for one that has none: generation -1 and no id.
+pub(super) fn commit_request(
+    group: &str,
+    generation: i32,
+    member: &str,
+    offsets: &BTreeMap<Place, i64>,
+) -> OffsetCommitRequest {
+    let mut topics: BTreeMap<String, Vec<OffsetCommitPartition>> = BTreeMap::new();
+    for ((topic, partition_index), committed_offset) in offsets {
+        topics.entry(topic.clone()).or_default().push(OffsetCommitPartition {
+            partition_index: *partition_index,
+            committed_offset: *committed_offset,
+            committed_metadata: Some(String::new()),
+            ..OffsetCommitPartition::default()
+        });
+    }
+    let topic = |(name, partitions)| OffsetCommitTopic { name, partitions, ..OffsetCommitTopic::default() };
+    OffsetCommitRequest {
+        group_id: group.to_owned(),
+        generation_id_or_member_epoch: generation,
+        member_id: member.to_owned(),
+        topics: topics.into_iter().map(topic).collect(),
+        ..OffsetCommitRequest::default()
     }
 }

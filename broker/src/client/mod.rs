@@ -5,11 +5,13 @@
 //! whom, and what to do. No thread, no state that outlives the process; it never prints.
 
 mod admin;
+mod assignment;
 mod cluster;
 mod connection;
 mod error;
 mod fetch;
 mod groups;
+mod member;
 mod murmur;
 mod produce;
 
@@ -19,6 +21,7 @@ pub use connection::Connection;
 pub use error::ClientError;
 pub use fetch::{Consumed, Consumer, Headers};
 pub use groups::{Committed, GroupInfo, GroupMember, ListedGroup};
+pub use member::Member;
 pub use produce::{Outgoing, Producer, ProducerOptions};
 
 /// The result of whatever is asked of a cluster.

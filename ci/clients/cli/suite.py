@@ -9,7 +9,7 @@ import pathlib
 import subprocess
 
 from harness.records import CODECS
-from harness.suite import Suite, fresh
+from harness.suite import Suite, eventually, fresh
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 REFUSED = 8
@@ -107,6 +107,50 @@ def a_group_is_followed_and_reset(target):
     assert group in [listed["group"] for listed in read(target, "group", "list")]
     run(target, "group", "delete", group)
     assert "`group list`" in run(target, "group", "describe", group, code=REFUSED)
+
+
+def described(target, group):
+    """A group that may not be there yet."""
+    done = subprocess.run([program(), "group", "describe", group, "--json", "--bootstrap", target], capture_output=True, timeout=60)
+    return json.loads(done.stdout)[0] if done.returncode == 0 else {"members": [], "lag": None, "state": None}
+
+
+def is_shared(target, group, partitions):
+    """Whether every record is committed and the members read so many partitions each."""
+    told = described(target, group)
+    return told["state"] == "Stable" and told["lag"] == 0 and sorted(len(member["partitions"]) for member in told["members"]) == partitions
+
+
+@suite.case
+def a_group_is_shared_with_kcat(target):
+    topic, group = fresh("cli-shared"), fresh("cli-mixed")
+    run(target, "topic", "create", topic, "-p", "4")
+    wanted = {f"{turn} {number}" for turn in ("first", "both", "last") for number in range(200)}
+
+    def write(turn):
+        for partition in range(4):
+            given = "".join(f"{turn} {number}\n" for number in range(200) if number % 4 == partition)
+            run(target, "produce", topic, "-p", str(partition), given=given.encode())
+
+    write("first")
+    ours = subprocess.Popen([program(), "consume", topic, "-g", group, "--bootstrap", target], stdout=subprocess.PIPE)
+    eventually(lambda: is_shared(target, group, [4]), "ours has all partitions", 60)
+    options = ("-X", "auto.offset.reset=earliest", "-X", "auto.commit.interval.ms=500")
+    theirs = subprocess.Popen(["kcat", "-b", target, "-q", "-u", *options, "-G", group, topic], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    eventually(lambda: is_shared(target, group, [2, 2]), "each has half of the partitions", 60)
+    write("both")
+    eventually(lambda: is_shared(target, group, [2, 2]), "what was written to both is committed", 60)
+    ours.terminate()
+    our_lines = ours.communicate(timeout=60)[0].decode().split("\n")
+    assert ours.returncode == 0, ours.returncode
+    eventually(lambda: is_shared(target, group, [4]), "kcat has all partitions", 60)
+    write("last")
+    eventually(lambda: is_shared(target, group, [4]), "what was written last is committed", 60)
+    theirs.terminate()
+    their_lines = theirs.communicate(timeout=60)[0].decode().split("\n")
+    found = [line for line in our_lines + their_lines if line]
+    assert len(found) == len(wanted) and set(found) == wanted, f"{len(found)} records, {len(set(found))} of them different"
+    assert any(line.startswith("both") for line in our_lines) and any(line.startswith("both") for line in their_lines)
 
 
 @suite.case

@@ -57,7 +57,7 @@ pub mod report;
 pub mod scrape;
 mod service_manager;
 pub mod settings;
-mod signals;
+pub mod signals;
 
 /// Which service a process is, in the words and paths that say so.
 #[derive(Clone, Copy, Debug)]

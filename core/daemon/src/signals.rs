@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::lifecycle::Shutdown;
 
 /// Takes the signals over from their default action, for as long as the process lives.
-pub(crate) fn obey(shutdown: Shutdown) -> io::Result<()> {
+pub fn obey(shutdown: Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (terminate, interrupt) = {
         let _inside = runtime.enter();

@@ -1,28 +1,32 @@
 //! `consume`: prints records.
 //!
-//! With a group it goes on where the group has committed and commits what it has printed. It is no member of the group, and so
-//! reads only for one that has none.
+//! With a group it is a member of it: it gets a part of the partitions, goes on where the group has committed, commits what it
+//! has printed, and leaves at its end, by a signal too. Its heartbeats come between two records: a member whose output is
+//! blocked for longer than its session lasts is taken for dead, and joins again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use watershed_daemon::signals;
 
-use crate::client::{Cluster, Consumed, Consumer, Place};
+use crate::client::{Cluster, Consumed, Consumer, Member, Place};
+use crate::lifecycle::Shutdown;
 
 use super::super::progress::records_bar;
 use super::super::{Exit, Failure};
 use super::format::{self, Format};
-use super::{Target, check_no_members, moment, output_failed};
+use super::{Target, moment, output_failed};
 
 /// How long a fetch waits for records.
 const WAIT: Duration = Duration::from_millis(500);
-/// A group's offsets are committed after so many records, and at the end.
-const COMMIT_EVERY: u64 = 10_000;
+/// A group's offsets are committed after so many records or so long, and at the end.
+const COMMIT_RECORDS: u64 = 10_000;
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +59,13 @@ fn parse_format(text: &str) -> Result<Format, String> {
 #[derive(Args)]
 pub(in crate::cli) struct ConsumeArgs {
     topic: String,
-    /// Only these partitions [default: all]
-    #[arg(short, long, value_delimiter = ',')]
+    /// Only these partitions [default: all, or those that the group gives]
+    #[arg(short, long, value_delimiter = ',', conflicts_with = "group")]
     partitions: Vec<i32>,
     /// beginning, end, an offset, -COUNT (the last so many) or @TIME (@2026-11-24T12:30:00Z, '@-1 h')
     #[arg(short = 'o', long, value_name = "WHERE", default_value = "beginning", value_parser = start, allow_hyphen_values = true)]
     from: Start,
-    /// Go on where this group has committed, and commit what was printed
+    /// Join this group: share the partitions with its members, go on where it has committed, commit what was printed
     #[arg(short, long)]
     group: Option<String>,
     /// Exit at the end of the partitions
@@ -89,7 +93,16 @@ pub(in crate::cli) struct ConsumeArgs {
 /// Runs `consume`.
 pub(super) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
     let mut cluster = args.target.connect()?;
-    let positions = positions(&mut cluster, args)?;
+    let places = wanted(&mut cluster, args)?;
+    let stop = Shutdown::default();
+    let (positions, member) = match &args.group {
+        None => (positions(&mut cluster, args, places)?, None),
+        Some(group) => {
+            signals::obey(stop.clone())
+                .map_err(|cause| Failure::new(Exit::Environment, format!("signals: {cause}")))?;
+            (BTreeMap::new(), Some(Member::new(group, vec![args.topic.clone()])))
+        }
+    };
     let bar = bar(&mut cluster, args, &positions)?;
     let out: Box<dyn Write> = match &args.output {
         Some(path) => {
@@ -98,80 +111,142 @@ pub(super) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
         }
         None => Box::new(io::stdout().lock()),
     };
-    let mut printer = Printer { out: BufWriter::new(out), form: Form::of(args)?, buffer: Vec::new() };
-    let printed = pump(args, &mut Consumer::new(&mut cluster, positions), &mut printer, &bar);
-    bar.finish_and_clear();
-    printed
+    let printer = Printer { out: BufWriter::new(out), form: Form::of(args)?, buffer: Vec::new() };
+    let consumer = Consumer::new(&mut cluster, positions);
+    let mut pump = Pump { args, consumer, printer, bar, stop, member, printed: Printed::default(), count: 0 };
+    let done = pump.run();
+    pump.bar.finish_and_clear();
+    done
 }
 
-/// Prints until there is a reason to stop.
-fn pump(
-    args: &ConsumeArgs,
-    consumer: &mut Consumer<'_>,
-    printer: &mut Printer,
-    bar: &ProgressBar,
-) -> Result<(), Failure> {
-    let (mut count, mut reached) = (0, BTreeMap::new());
-    let is_done = |count: u64| args.count.is_some_and(|most| count >= most);
-    while !is_done(count) {
-        let Some(record) = consumer.next(WAIT)? else {
-            if let Err(cause) = printer.out.flush() {
-                return output_failed(cause);
+/// Moves records from a consumer to where they are printed.
+struct Pump<'a> {
+    args: &'a ConsumeArgs,
+    consumer: Consumer<'a>,
+    printer: Printer,
+    bar: ProgressBar,
+    /// A signal asks to end: what was printed is committed then.
+    stop: Shutdown,
+    /// Of the group, if there is one.
+    member: Option<Member>,
+    printed: Printed,
+    count: u64,
+}
+
+/// What was printed since the last commit.
+struct Printed {
+    /// Behind the last record of each partition.
+    reached: BTreeMap<Place, i64>,
+    since: Instant,
+    records_count: u64,
+}
+
+impl Default for Printed {
+    fn default() -> Printed {
+        Printed { reached: BTreeMap::new(), since: Instant::now(), records_count: 0 }
+    }
+}
+
+impl Pump<'_> {
+    /// Prints until there is a reason to stop.
+    fn run(&mut self) -> Result<(), Failure> {
+        let lost = || {
+            Failure::new(
+                Exit::Refused,
+                "the group has gone on without this member: what it printed last may be read again",
+            )
+        };
+        let printed = self.print_all().and_then(|()| self.commit()?.then_some(()).ok_or_else(lost));
+        let left = self.member.as_mut().map_or(Ok(()), |member| member.leave(self.consumer.cluster()));
+        printed?;
+        Ok(left?)
+    }
+
+    fn print_all(&mut self) -> Result<(), Failure> {
+        while !self.is_done() {
+            self.stay()?;
+            match self.consumer.next(WAIT)? {
+                Some(record) => {
+                    if let Err(cause) = self.print(record) {
+                        return output_failed(cause);
+                    }
+                }
+                None => {
+                    if let Err(cause) = self.printer.out.flush() {
+                        return output_failed(cause);
+                    }
+                }
             }
-            if args.exit && consumer.is_at_end() {
+            if self.args.exit && self.consumer.is_at_end() {
                 break;
             }
-            continue;
-        };
-        if let Err(cause) = printer.print(&record) {
-            return output_failed(cause);
         }
-        count += 1;
-        bar.inc(1);
-        reached.insert((record.topic, record.partition), record.offset + 1);
-        if count % COMMIT_EVERY == 0 {
-            commit(args, consumer, printer, &mut reached)?;
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.stop.is_requested() || self.args.count.is_some_and(|most| self.count >= most)
+    }
+
+    fn print(&mut self, record: Consumed) -> io::Result<()> {
+        self.printer.print(&record)?;
+        self.count += 1;
+        self.bar.inc(1);
+        self.printed.records_count += 1;
+        self.printed.reached.insert((record.topic, record.partition), record.offset + 1);
+        Ok(())
+    }
+
+    /// Stays a member of the group: commits when that is due, and joins anew when the group rebalances.
+    fn stay(&mut self) -> Result<(), Failure> {
+        let Some(member) = &mut self.member else { return Ok(()) };
+        member.beat(self.consumer.cluster())?;
+        let is_joined = member.is_joined();
+        let is_due = self.printed.records_count >= COMMIT_RECORDS || self.printed.since.elapsed() >= COMMIT_EVERY;
+        if !is_joined || is_due {
+            self.commit()?;
         }
-        if args.exit && consumer.is_at_end() {
-            break;
+        let Some(member) = self.member.as_mut().filter(|member| !member.is_joined()) else { return Ok(()) };
+        let places = member.join(self.consumer.cluster())?;
+        let positions = positions(self.consumer.cluster(), self.args, places)?;
+        self.consumer.assign(positions);
+        Ok(())
+    }
+
+    /// What was printed is out before it is committed. Whether the group has taken it.
+    fn commit(&mut self) -> Result<bool, Failure> {
+        if let Err(cause) = self.printer.out.flush() {
+            return output_failed(cause).map(|()| true);
+        }
+        let printed = std::mem::take(&mut self.printed);
+        match &mut self.member {
+            Some(member) if !printed.reached.is_empty() => {
+                Ok(member.commit(self.consumer.cluster(), &printed.reached)?)
+            }
+            _ => Ok(true),
         }
     }
-    commit(args, consumer, printer, &mut reached)
 }
 
-/// What was printed is out before it is committed.
-fn commit(
-    args: &ConsumeArgs,
-    consumer: &mut Consumer<'_>,
-    printer: &mut Printer,
-    reached: &mut BTreeMap<Place, i64>,
-) -> Result<(), Failure> {
-    if let Err(cause) = printer.out.flush() {
-        return output_failed(cause);
-    }
-    match &args.group {
-        Some(group) if !reached.is_empty() => Ok(consumer.commit(group, &std::mem::take(reached))?),
-        _ => Ok(()),
-    }
-}
-
-/// Where each partition begins.
-fn positions(cluster: &mut Cluster, args: &ConsumeArgs) -> Result<BTreeMap<Place, i64>, Failure> {
+/// The partitions that are asked for.
+fn wanted(cluster: &mut Cluster, args: &ConsumeArgs) -> Result<Vec<Place>, Failure> {
     let mut places = cluster.places(&args.topic)?;
     if let Some(missing) = args.partitions.iter().find(|part| places.iter().all(|(_, there)| there != *part)) {
         return Err(Failure::new(Exit::Refused, format!("topic {} has no partition {missing}", args.topic)));
     }
     places.retain(|(_, partition)| args.partitions.is_empty() || args.partitions.contains(partition));
+    Ok(places)
+}
+
+/// Where each partition begins.
+fn positions(cluster: &mut Cluster, args: &ConsumeArgs, places: Vec<Place>) -> Result<BTreeMap<Place, i64>, Failure> {
     let (starts, ends) = (cluster.offsets(&places, -2)?, cluster.offsets(&places, -1)?);
     let timed = match args.from {
         Start::Time(timestamp) => cluster.offsets_or_end(&places, timestamp)?,
         _ => BTreeMap::new(),
     };
     let committed = match &args.group {
-        Some(group) => {
-            check_no_members(cluster, group)?;
-            cluster.committed(group)?
-        }
+        Some(group) => cluster.committed(group)?,
         None => BTreeMap::new(),
     };
     let mut positions = BTreeMap::new();
