@@ -126,6 +126,10 @@ impl Broker {
 
     /// A topic's partition for this program itself, beside any Kafka client. A missing topic is created if the broker
     /// creates topics that clients ask for (`auto.create.topics.enable`).
+    ///
+    /// An append is held against `max.message.bytes`, and counted by the metrics of what is produced. It is no request of a
+    /// client: it passes quotas, the bounds of timestamps and `compression.type` (the batch stays as it is, so that it can be
+    /// read in place), and is in no metric or log of requests.
     pub fn log(&self, topic: &str, partition: i32) -> Result<Log, LogRefusal> {
         self.running.log(topic, partition)
     }

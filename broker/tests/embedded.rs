@@ -4,6 +4,7 @@
 
 mod server_harness;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -121,6 +122,38 @@ fn a_fault_reaches_the_program_and_ends_only_its_broker() {
     assert!(failing.failure().is_some() && failing.wait().is_err() && failing.stop().is_err());
     assert!(sound.pulse(Duration::from_secs(10)));
     sound.stop().unwrap();
+}
+
+/// What `/metrics` says of a counter, over all shards.
+fn counted(broker: &Broker, name: &str) -> u64 {
+    let mut socket = TcpStream::connect(broker.admin_addr().unwrap()).unwrap();
+    write!(socket, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).unwrap();
+    let lines = reply.lines().filter(|line| line.starts_with(&format!("watershed_{name}_total{{")));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn what_a_program_appends_is_held_against_the_topics_limit_and_counted() {
+    let path = fresh_dir("limit");
+    let builder = builder(&path, 2).set(Key::Admin, "127.0.0.1:0").property("message.max.bytes", 5_000);
+    let broker = builder.start().unwrap();
+    let log = broker.log("rivers", 3).unwrap();
+    let batch = |bytes: usize| {
+        let mut writer = BatchWriter::new(now_ms());
+        writer.push(now_ms(), None, Some(&vec![1; bytes]));
+        writer.push(now_ms(), None, Some(b"second"));
+        writer.build()
+    };
+    let fits = batch(4_900);
+    assert!(fits.len() <= 5_000 && batch(5_000).len() > 5_000);
+    assert_eq!(log.append(fits.clone()).unwrap().base_offset, 0);
+    assert_eq!(log.append(batch(5_000)).unwrap_err().to_string(), "rivers-3: TooLarge");
+    assert_eq!(log.append(batch(10)).unwrap().base_offset, 2);
+    assert_eq!((counted(&broker, "produced_records"), counted(&broker, "produced_batches")), (4, 2));
+    assert_eq!(counted(&broker, "produced_bytes"), (fits.len() + batch(10).len()) as u64);
+    broker.stop().unwrap();
 }
 
 #[test]

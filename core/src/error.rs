@@ -26,6 +26,8 @@ pub enum Refusal {
     Damaged,
     /// Too many bytes wait for this owner (Kafka 7, retriable).
     Overloaded,
+    /// The batch is larger than the log's settings allow (Kafka 10).
+    TooLarge,
 }
 
 /// What went wrong below the protocol.

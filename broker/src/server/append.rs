@@ -3,7 +3,8 @@
 //! Placing never waits. A refusal waits as well: it may be computed from a batch that is not durable yet.
 
 use watershed_core::batch::BatchHeader;
-use watershed_core::io::shard::Incoming;
+use watershed_core::error::Refusal;
+use watershed_core::io::shard::{Appended, Incoming};
 use watershed_core::units::{Stamp, TopicPartition};
 
 use crate::wire::error_code::ErrorCode;
@@ -19,6 +20,26 @@ pub(crate) struct Placed {
     pub(crate) log_start: i64,
 }
 
+/// Appends a batch of the program that this broker is a part of, whose checksum and counts were checked: no larger than
+/// `max.message.bytes` allows, and counted as a client's is.
+pub(crate) fn append_own(node: &Node, at: TopicPartition, batch: &[u8]) -> Result<Appended, Refusal> {
+    let header = BatchHeader::parse(batch).ok_or(Refusal::Damaged)?;
+    let settings = node.settings_of(at.topic).ok_or(Refusal::UnknownPartition)?;
+    if header.bytes > settings.log.max_message_bytes {
+        return Err(Refusal::TooLarge);
+    }
+    let appended = node.shard.append(at, Incoming::Copy(batch))?;
+    count(node, &header);
+    Ok(appended)
+}
+
+fn count(node: &Node, header: &BatchHeader) {
+    let mut metrics = node.metrics.borrow_mut();
+    metrics.produced_batches += 1;
+    metrics.produced_bytes += u64::from(header.bytes);
+    metrics.produced_records += u64::try_from(header.records_count).unwrap_or_default();
+}
+
 /// Batches that were placed or refused, and the stamp that the answer waits for.
 #[derive(Default)]
 pub(crate) struct Placing {
@@ -29,11 +50,10 @@ pub(crate) struct Placing {
 impl Placing {
     /// Places one batch more.
     pub(crate) fn place(&mut self, node: &Node, at: TopicPartition, batch: Incoming<'_>) {
-        let (bytes, header) = match &batch {
-            Incoming::Copy(bytes) => (bytes.len(), BatchHeader::parse(bytes)),
-            Incoming::Own(lease, bytes) => (*bytes, BatchHeader::parse(lease)),
+        let header = match &batch {
+            Incoming::Copy(bytes) => BatchHeader::parse(bytes),
+            Incoming::Own(lease, _) => BatchHeader::parse(lease),
         };
-        let records = header.and_then(|header| u64::try_from(header.records_count).ok()).unwrap_or_default();
         let result = node.shard.append(at, batch).map(|appended| {
             self.stamp = self.stamp.max(appended.stamp);
             Placed {
@@ -45,10 +65,7 @@ impl Placing {
         if result.is_err() {
             self.stamp = self.stamp.max(node.shard.last_stamp(at));
         } else {
-            let mut metrics = node.metrics.borrow_mut();
-            metrics.produced_batches += 1;
-            metrics.produced_bytes += bytes as u64;
-            metrics.produced_records += records;
+            header.iter().for_each(|header| count(node, header));
         }
         self.results.push(result.map_err(ErrorCode::from));
     }

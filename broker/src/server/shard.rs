@@ -22,6 +22,7 @@ use crate::lifecycle::Serving;
 use crate::metrics::ShardMetrics;
 use crate::settings::Settings;
 
+use super::append;
 use super::bell::{Bell, First, first};
 use super::boot::{self, Identity};
 use super::calls::Call;
@@ -114,7 +115,8 @@ async fn serve(shard: Shard, endpoint: Endpoint<Message>, plan: &Plan) -> Result
     let (orders, log_calls) = inbox.expect("every shard has its inbox");
     let stop = Rc::new(Bell::default());
     spawn(obey(Rc::clone(&node), orders, Rc::clone(&stop)));
-    spawn(log_calls.serve(node.shard.clone()));
+    let logs = Rc::clone(&node);
+    spawn(log_calls.serve(node.shard.clone(), move |at, batch| append::append_own(&logs, at, batch)));
     if id == metadata::HOST {
         lead(&node, plan, &stop).await?;
     }

@@ -161,6 +161,7 @@ impl From<watershed_core::error::Refusal> for ErrorCode {
             Refusal::UnknownLeaderEpoch => ErrorCode::UnknownLeaderEpoch,
             Refusal::DiskFull | Refusal::Damaged => ErrorCode::KafkaStorageError,
             Refusal::Overloaded => ErrorCode::RequestTimedOut,
+            Refusal::TooLarge => ErrorCode::MessageTooLarge,
         }
     }
 }

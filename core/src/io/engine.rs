@@ -15,7 +15,7 @@ use super::log::{Log, LogCalls, LogSender, log_calls};
 use super::mesh::Mesh;
 use super::probe::probe;
 use super::reshard::reshard;
-use super::shard::{Shard, ShardConfig};
+use super::shard::{Incoming, Shard, ShardConfig};
 use super::shards::{Failure, Placement, ShardsConfig, start_shards};
 use super::supervisor::{Outcome, Supervisor};
 use crate::error::Fault;
@@ -171,7 +171,8 @@ async fn run(dir: DataDir, id: ShardId, config: ShardConfig, calls: LogCalls) ->
     let (failing, serving) = (shard.clone(), shard.clone());
     let mut failed = std::pin::pin!(failing.failed());
     let mut served = std::pin::pin!(async move {
-        calls.serve(serving.clone()).await;
+        let logs = serving.clone();
+        calls.serve(serving.clone(), move |at, batch| logs.append(at, Incoming::Copy(batch))).await;
         serving.close().await
     });
     std::future::poll_fn(|context| match failed.as_mut().poll(context) {

@@ -17,7 +17,7 @@ use super::arena::Lent;
 use super::executor;
 use super::lock;
 use super::notify::{Answer, Awaiting, ThreadReceiver, ThreadSender, answer, thread_channel};
-use super::shard::{Appended, Incoming, LogState, Shard, Until};
+use super::shard::{Appended, LogState, Shard, Until};
 use crate::batch::{BatchHeader, MAGIC, checksum_fits};
 use crate::error::{Fault, Refusal};
 use crate::limits::BATCH_BYTES_MAX;
@@ -254,13 +254,14 @@ impl Drop for UnderWay {
 
 impl LogCalls {
     /// Serves the calls on the shard's own thread until it is told to stop; what is under way then is answered first.
-    pub async fn serve(self, shard: Shard) {
+    /// `append` puts a checked batch into the shard's log, or refuses it by what whoever serves asks of batches.
+    pub async fn serve(self, shard: Shard, append: impl Fn(TopicPartition, &[u8]) -> Result<Appended, Refusal>) {
         let answering = Rc::new(Answering::default());
         while let Some(call) = self.0.recv().await {
             match call {
                 Call::Append { at, batch, under_way, answer } => {
                     shard.room().await;
-                    let appended = shard.append(at, Incoming::Copy(&batch));
+                    let appended = append(at, &batch);
                     drop((batch, under_way));
                     answering.spawn(durably(shard.clone(), at, appended, answer));
                 }
