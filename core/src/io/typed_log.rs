@@ -1,9 +1,16 @@
 //! A log of Rust values: each is the value of an ordinary Kafka record, as rkyv archives it.
 //!
 //! A Kafka client sees records with these bytes; a Rust program sees `&T::Archived` inside the buffer that a read filled,
-//! validated before it is given out. Values begin wherever their batch put them, so one whose alignment asks for more is
-//! copied to an aligned place first, and only then; types whose archive is aligned to 1 never are. Never gives out a value
-//! that does not check: the error names topic, partition and offset, and the next value follows.
+//! validated before it is given out. Never gives out a value that does not check: the error names topic, partition and
+//! offset, and the next value follows.
+//!
+//! A value begins wherever its batch put it: with an alignment of `n` about one in `n` lies right. The others are copied to
+//! an aligned place first, one copy of the value's bytes into memory that is used again, before a check that reads all of
+//! them anyway. Appends do not align, because a record has no room for it that only we would see: what lies before a value is
+//! numbers of variable length and the key, what lies behind it is headers, and every consumer is given both (numbers longer
+//! than need be, which no writer of Kafka's makes, are nothing that its readers have promised to take). It would not last either: a batch begins in a read where
+//! the one before it ends, at any byte if a Kafka client wrote that one. A type whose archive is aligned to 1 is never
+//! copied, by rkyv's feature `unaligned` or its `rend::unaligned` numbers; [`Values::copied_count`] tells how many were.
 
 use std::marker::PhantomData;
 
