@@ -6,13 +6,13 @@ use watershed_core::units::TopicPartition;
 
 use crate::catalog::{NewTopic, Request, TopicCreation};
 use crate::groups::{Answer, Waiter};
-use crate::server::bell::{First, first};
 use crate::server::calls::{Call, Reply};
 use crate::server::connection::Connection;
 use crate::server::groups::{GroupAsk, GroupTold};
 use crate::server::node::Node;
 use crate::server::offsets_log::TOPIC;
 use crate::wire::error_code::ErrorCode;
+use watershed_core::io::bell::{First, first};
 
 use super::controller;
 

@@ -21,13 +21,13 @@ use crate::wire::error_code::ErrorCode;
 
 use super::append::{Placed, Placing};
 use super::apply::{self, Commit};
-use super::bell::Local;
 use super::boot::Beginning;
 use super::groups::{self, GroupAsk, GroupTold};
 use super::node::Node;
 use super::offsets::{self, OffsetAsk, OffsetFound};
 use super::reads::{self, ReadAsk, Reader, Seen};
 use super::{connection, drain, metadata, quotas};
+use watershed_core::io::bell::Local;
 
 /// Bytes that cross to another core: lent where they lie, or few enough to have been copied.
 pub(crate) enum Crossing {

@@ -18,7 +18,6 @@ use watershed_core::pipeline::{Pipeline, Ticket};
 
 use crate::wire::apis::Api;
 
-use super::bell::Bell;
 use super::dispatch;
 use super::envelope::Envelope;
 use super::frame::{Frame, Inflow};
@@ -26,6 +25,7 @@ use super::node::Node;
 use super::phases::Timeline;
 use super::quotas::measured;
 use super::response::Response;
+use watershed_core::io::bell::Bell;
 
 /// Replies that one connection may be owed.
 const OUTSTANDING_MAX: usize = 64;

@@ -13,12 +13,12 @@ use crate::wire::header::{self, HeaderError};
 use crate::wire::message::Message;
 use crate::wire::reader::Reader;
 
-use super::bell::Local;
 use super::connection::{Answer, Connection, End};
 use super::envelope::Envelope;
 use super::frame::Frame;
 use super::node::Node;
 use super::response::Response;
+use watershed_core::io::bell::Local;
 
 /// What the header of a frame says.
 pub(crate) enum Opened {

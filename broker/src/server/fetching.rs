@@ -15,11 +15,11 @@ use watershed_core::units::{ShardId, TopicPartition};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::records::Codec;
 
-use super::bell::{Bell, first};
 use super::calls::{Call, Reply};
 use super::connection::Connection;
 use super::node::Node;
 use super::reads::{self, ReadAsk, Reader, Seen};
+use watershed_core::io::bell::{Bell, first};
 
 /// One partition of a fetch: its owner and what to read, or why it cannot be read.
 pub(crate) type Part = Result<(ShardId, ReadAsk), ErrorCode>;

@@ -17,10 +17,10 @@ use watershed_core::limits::SOLO_RUN_BYTES_MIN;
 
 use crate::wire::produce::first_large_batch;
 
-use super::bell::{First, first};
 use super::calls::Crossing;
 use super::connection::{Connection, End};
 use super::memory::Credit;
+use watershed_core::io::bell::{First, first};
 
 /// The window of a connection.
 const WINDOW_BYTES: usize = 4096;

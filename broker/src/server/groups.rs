@@ -17,10 +17,10 @@ use crate::groups::{
 };
 use crate::wire::error_code::ErrorCode;
 
-use super::bell::{Bell, first};
 use super::calls::{Answering, Reply};
 use super::node::Node;
 use super::offsets_log;
+use watershed_core::io::bell::{Bell, first};
 
 /// How often the lengths of the logs are looked at while something is appended to them.
 const SHORTEN_EVERY: Duration = Duration::from_secs(1);

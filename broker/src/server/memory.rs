@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use watershed_core::budget::{Budget, Pool, Reservation};
 
-use super::bell::Bell;
+use watershed_core::io::bell::Bell;
 
 /// A shard's budget and who waits for it.
 pub(crate) struct Memory {

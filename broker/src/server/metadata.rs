@@ -17,11 +17,11 @@ use crate::catalog::{Controller, MetadataRecord, Reply, Request};
 use crate::wire::error_code::ErrorCode;
 
 use super::apply::Commit;
-use super::bell::{Bell, Promise};
 use super::calls::{self, Call};
 use super::news::{self, News};
 use super::node::Node;
 use super::{metadata_log, random};
+use watershed_core::io::bell::{Bell, Promise};
 
 /// The shard that hosts it.
 pub(crate) const HOST: ShardId = ShardId(0);

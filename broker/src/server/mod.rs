@@ -5,7 +5,6 @@
 
 pub(crate) mod append;
 mod apply;
-pub(crate) mod bell;
 mod boot;
 pub(crate) mod calls;
 pub(crate) mod connection;

@@ -21,7 +21,6 @@ use crate::quotas::{Meters, QuotaTable};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::topic_ref::TopicRef;
 
-use super::bell::{Bell, Promise};
 use super::calls::{Call, Reply};
 use super::connection::Connection;
 use super::groups::Groups;
@@ -29,6 +28,7 @@ use super::memory::{Allowance, Memory};
 use super::metadata::Host;
 use super::peers::{Peers, Pending};
 use super::phases::SlowLog;
+use watershed_core::io::bell::{Bell, Promise};
 
 /// Who we are, as clients are told.
 #[derive(Clone, Debug)]

@@ -17,10 +17,10 @@ use watershed_core::units::ShardId;
 
 use crate::groups::Answer;
 
-use super::bell::{Bell, Local, Promise};
 use super::calls::{self, Answering, Call, Reply};
 use super::node::Node;
 use super::reads::Rings;
+use watershed_core::io::bell::{Bell, Local, Promise};
 
 /// Calls that may be under way from one shard to another.
 const CREDITS: usize = 64;

@@ -23,7 +23,6 @@ use crate::metrics::ShardMetrics;
 use crate::settings::Settings;
 
 use super::append;
-use super::bell::{Bell, First, first};
 use super::boot::{self, Identity};
 use super::calls::Call;
 use super::memory::Memory;
@@ -32,6 +31,7 @@ use super::node::{MemoryLimits, Node, Parts};
 use super::peers::{self, Message, Peers};
 use super::reach::{self, Opened};
 use super::{drain, scrape};
+use watershed_core::io::bell::{Bell, First, first};
 
 /// The largest block of a shard's memory, and so of a request.
 const BLOCK_BYTES_MAX: u64 = 64 << 20;

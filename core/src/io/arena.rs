@@ -1,10 +1,10 @@
 //! A shard's memory: one reserved stretch of address space, 2 MiB-aligned and advised to use huge pages, touched from
 //! the front in 2 MiB steps up to a limit.
 //!
-//! A `Lease` is a block held for writing, a `Slice` shares it read-only on its core, a `Tail` is filled from the front
-//! while slices of its filled part are read, a `Lent` is a slice that another core may read and that comes home by
-//! itself. Invariants: bytes below a `Tail`'s end and of any `Slice` never change; memory returns to the map only when
-//! nothing refers to it; the mapping outlives every block. Memory is never unmapped below a live block, never moved, and
+//! A `Lease` is a block, or a part of one, held for writing, a `Slice` shares it read-only on its core, a `Tail` is filled
+//! from the front while slices of its filled part are read, a `Parcel` is filled in parts by several writers at once, a
+//! `Lent` is a slice that another core may read and that comes home by itself. Invariants: bytes below a `Tail`'s end and
+//! of any `Slice` never change; no two leases overlap, nor a lease and a slice; memory returns to the map only when nothing refers to it; the mapping outlives every block. Memory is never unmapped below a live block, never moved, and
 //! not cleared between uses.
 #![allow(unsafe_code)]
 
@@ -80,7 +80,9 @@ impl Arena {
         self.inner.in_use_bytes.set(in_use_bytes);
         let peak_bytes = self.inner.peak_bytes.get().max(in_use_bytes);
         self.inner.peak_bytes.set(peak_bytes);
-        Some(Lease { block: Block { arena: self.inner.clone(), span } })
+        let end = span.bytes;
+        let block = Block { arena: self.inner.clone(), span, writers: RefCell::default() };
+        Some(Lease { block: Rc::new(block), start: 0, end })
     }
 
     /// What the arena holds now.
@@ -184,6 +186,8 @@ impl Drop for Mapping {
 struct Block {
     arena: Rc<Inner>,
     span: Span,
+    /// The parts of a parcel that are being written.
+    writers: RefCell<Vec<Range<usize>>>,
 }
 
 impl Block {
@@ -201,23 +205,37 @@ impl Drop for Block {
     }
 }
 
-/// A block held by one owner for writing.
+/// A block, or a part of one, held by one owner for writing.
 pub struct Lease {
-    block: Block,
+    block: Rc<Block>,
+    start: usize,
+    end: usize,
 }
 
 impl Lease {
-    /// Ends writing: the block may be shared from now on.
+    /// Ends writing: the bytes may be shared from now on.
     pub fn freeze(self) -> Slice {
-        let end = self.block.span.bytes;
-        Slice { block: Rc::new(self.block), start: 0, end }
+        Slice { block: self.block.clone(), start: self.start, end: self.end }
     }
 
     /// A block that is filled from the front, and whose filled part may be read meanwhile. The first `filled` bytes
     /// are taken over as they are.
     pub fn into_tail(self, filled: usize) -> Tail {
-        assert!(filled <= self.block.span.bytes, "the filled part exceeds its block");
-        Tail { block: Rc::new(self.block), filled }
+        assert!(filled <= self.whole(), "the filled part exceeds its block");
+        Tail { block: self.block.clone(), filled }
+    }
+
+    /// A block that several writers fill at once.
+    pub fn into_parcel(self) -> Parcel {
+        self.whole();
+        Parcel { block: self.block.clone(), given: 0 }
+    }
+
+    /// The length of what must be a whole block, and the only reference to it.
+    fn whole(&self) -> usize {
+        let is_whole = self.start == 0 && self.end == self.block.span.bytes && Rc::strong_count(&self.block) == 1;
+        assert!(is_whole, "a part of a block stays a part");
+        self.end
     }
 }
 
@@ -225,15 +243,57 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the block is mapped and zeroed or written; only this lease refers to it.
-        unsafe { std::slice::from_raw_parts(self.block.start(), self.block.span.bytes) }
+        // SAFETY: the range lies in a mapped block that is zeroed or written; only this lease refers to it.
+        unsafe { std::slice::from_raw_parts(self.block.start().add(self.start), self.end - self.start) }
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as for `deref`, and `&mut self` makes this the only reference.
-        unsafe { std::slice::from_raw_parts_mut(self.block.start(), self.block.span.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.block.start().add(self.start), self.end - self.start) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let part = self.start..self.end;
+        self.block.writers.borrow_mut().retain(|writer| *writer != part);
+    }
+}
+
+/// A block that is given out from the front in parts, each to a writer of its own; what is not being written may be read.
+pub struct Parcel {
+    block: Rc<Block>,
+    given: usize,
+}
+
+impl Parcel {
+    /// Bytes given out so far.
+    pub fn given(&self) -> usize {
+        self.given
+    }
+
+    /// Bytes that are left to give.
+    pub fn room(&self) -> usize {
+        self.block.span.bytes - self.given
+    }
+
+    /// The next `bytes`, for one writer. The caller has checked `room`; a part of no bytes is no part.
+    pub fn give(&mut self, bytes: usize) -> Lease {
+        assert!(bytes > 0 && bytes <= self.room(), "a parcel gives what it has");
+        let (start, end) = (self.given, self.given + bytes);
+        self.given = end;
+        self.block.writers.borrow_mut().push(start..end);
+        Lease { block: self.block.clone(), start, end }
+    }
+
+    /// Shares a part of what was given and is written no more.
+    pub fn slice(&self, range: Range<usize>) -> Slice {
+        assert!(range.start <= range.end && range.end <= self.given, "a slice reaches beyond what was given");
+        let overlaps = |writer: &Range<usize>| writer.start < range.end && range.start < writer.end;
+        assert!(!self.block.writers.borrow().iter().any(overlaps), "a slice overlaps what is still written");
+        Slice { block: self.block.clone(), start: range.start, end: range.end }
     }
 }
 
@@ -312,7 +372,11 @@ impl Slice {
     /// The whole block for writing again, if nothing else refers to it.
     pub fn try_thaw(self) -> Result<Lease, Slice> {
         let (start, end) = (self.start, self.end);
-        Rc::try_unwrap(self.block).map(|block| Lease { block }).map_err(|block| Slice { block, start, end })
+        let thawed = |block: Block| {
+            let end = block.span.bytes;
+            Lease { block: Rc::new(block), start: 0, end }
+        };
+        Rc::try_unwrap(self.block).map(thawed).map_err(|block| Slice { block, start, end })
     }
 
     /// Lets another thread read these bytes. They come home when the loan is dropped.
@@ -354,6 +418,12 @@ impl Deref for Lent {
     fn deref(&self) -> &[u8] {
         // SAFETY: see `Send`.
         unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

@@ -4,6 +4,7 @@
 //! `arena::Lease`, never a ring. Everything here belongs to one thread, except what is said to be `Send`.
 
 pub mod arena;
+pub mod bell;
 pub mod block_map;
 pub mod buffers;
 pub mod data_dir;

@@ -197,6 +197,26 @@ fn arena_reuses_limits_and_takes_back_loans() {
 }
 
 #[test]
+fn a_parcel_is_filled_in_parts_and_read_where_nobody_writes() {
+    let arena = Arena::new(2 << 20).unwrap();
+    let mut parcel = arena.try_alloc(4096).unwrap().into_parcel();
+    let (mut first, mut second) = (parcel.give(3), parcel.give(5));
+    second.copy_from_slice(b"fghij");
+    drop(second.freeze());
+    assert_eq!(&*parcel.slice(3..8), b"fghij");
+    let too_early = std::panic::AssertUnwindSafe(|| parcel.slice(2..8));
+    assert!(std::panic::catch_unwind(too_early).is_err(), "the first part is still written");
+    first.copy_from_slice(b"abc");
+    drop(first);
+    let all = parcel.slice(0..8);
+    assert_eq!((&*all, parcel.given(), parcel.room()), (&b"abcfghij"[..], 8, 4088));
+    drop(parcel);
+    assert!(arena.usage().in_use_bytes == 4096, "a slice keeps the block");
+    drop(all);
+    assert_eq!(arena.usage().in_use_bytes, 0);
+}
+
+#[test]
 fn a_tail_is_read_while_it_grows() {
     let arena = Arena::new(2 << 20).unwrap();
     let mut tail = arena.try_alloc(4096).unwrap().into_tail(0);

@@ -10,14 +10,14 @@ use std::task::{Context, Poll, Waker};
 
 /// Wakes every task that waits for it.
 #[derive(Default)]
-pub(crate) struct Bell {
+pub struct Bell {
     rings: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Bell {
     /// Wakes all that wait now, and those that wait for a ring after an earlier `count`.
-    pub(crate) fn ring(&self) {
+    pub fn ring(&self) {
         self.rings.set(self.rings.get().wrapping_add(1));
         for waker in self.waiting.take() {
             waker.wake();
@@ -25,12 +25,12 @@ impl Bell {
     }
 
     /// The rings so far: read it before looking at the state that the bell is about.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.rings.get()
     }
 
     /// Waits for a ring after the one that `count` saw.
-    pub(crate) async fn after(&self, count: u64) {
+    pub async fn after(&self, count: u64) {
         poll_fn(|context| {
             if self.rings.get() != count {
                 return Poll::Ready(());
@@ -45,7 +45,7 @@ impl Bell {
     }
 
     /// Waits until `done` holds; looks again after every ring.
-    pub(crate) async fn until(&self, mut done: impl FnMut() -> bool) {
+    pub async fn until(&self, mut done: impl FnMut() -> bool) {
         loop {
             let count = self.count();
             if done() {
@@ -57,7 +57,7 @@ impl Bell {
 }
 
 /// One value that another task will bring. One task may wait.
-pub(crate) struct Promise<T> {
+pub struct Promise<T> {
     value: Cell<Option<T>>,
     waker: Cell<Option<Waker>>,
 }
@@ -69,14 +69,14 @@ impl<T> Default for Promise<T> {
 }
 
 impl<T> Promise<T> {
-    pub(crate) fn keep(&self, value: T) {
+    pub fn keep(&self, value: T) {
         self.value.set(Some(value));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<T> {
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<T> {
         if let Some(value) = self.value.take() {
             return Poll::Ready(value);
         }
@@ -84,19 +84,19 @@ impl<T> Promise<T> {
         Poll::Pending
     }
 
-    pub(crate) async fn kept(&self) -> T {
+    pub async fn kept(&self) -> T {
         poll_fn(|context| self.poll(context)).await
     }
 }
 
 /// What comes first.
-pub(crate) enum First<A, B> {
+pub enum First<A, B> {
     Left(A),
     Right(B),
 }
 
 /// Polls both until one is ready; the other is dropped. The left one wins a tie.
-pub(crate) async fn first<A: Future, B: Future>(left: A, right: B) -> First<A::Output, B::Output> {
+pub async fn first<A: Future, B: Future>(left: A, right: B) -> First<A::Output, B::Output> {
     let (mut left, mut right) = (pin!(left), pin!(right));
     poll_fn(|context| {
         if let Poll::Ready(value) = left.as_mut().poll(context) {
@@ -108,4 +108,4 @@ pub(crate) async fn first<A: Future, B: Future>(left: A, right: B) -> First<A::O
 }
 
 /// A future on one core.
-pub(crate) type Local<T> = Pin<Box<dyn Future<Output = T>>>;
+pub type Local<T> = Pin<Box<dyn Future<Output = T>>>;
