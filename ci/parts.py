@@ -77,7 +77,7 @@ def clippy(_full):
 
 
 def purity(_full):
-    for crate in ("watershed-core", "watershed-broker"):
+    for crate in ("watershed-core", "watershed-broker", "watershed-shuffle"):
         sh(["cargo", "check", "--quiet", "-p", crate, "--lib", "--no-default-features"])
         tree = tools.command(["cargo", "tree", "-p", crate, "-e", "normal", "--no-default-features", "--prefix", "none"], cwd=ROOT)
         names = {line.split()[0] for line in tree.splitlines() if line.strip()}

@@ -9,11 +9,11 @@ import ast
 import pathlib
 import re
 
-CRATES = ("core", "broker", "bench", "examples")
+CRATES = ("core", "broker", "shuffle", "bench", "examples")
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
 UNSAFE_ALLOWED = ("core/src/io/",)
-DRIVERS = ("core/src/io/", "core/src/sim/", "core/daemon/", "broker/src/main.rs", "bench/", "broker/top/", "examples/")
+DRIVERS = ("core/src/io/", "core/src/sim/", "core/daemon/", "broker/src/main.rs", "shuffle/src/main.rs", "shuffle/build.rs", "bench/", "broker/top/", "examples/")
 GENERATED = "// @generated"
 BANNED_MODULES = {"common", "util", "utils", "helper", "helpers", "manager", "misc", "types"}
 IMPURE = re.compile(r"\bstd::(fs|net|thread|process)\b|\bInstant::now\b|\bSystemTime\b|\bcrate::io\b|\bcrate::server\b|\btokio::")
