@@ -89,6 +89,37 @@ def java_driver():
     return f"{classes}:{jars}/*"
 
 
+def spark():
+    """The interpreter of a virtual environment of its own that holds PySpark, whose clients pin nothing of the others."""
+    venv = TOOLS / "spark-venv"
+    requirements = CLIENTS / "spark" / "requirements.txt"
+
+    def install():
+        command(["python3", "-m", "venv", "--clear", str(venv)])
+        command([str(venv / "bin/pip"), "install", "--quiet", "wheel", "setuptools"])
+        command([str(venv / "bin/pip"), "install", "--quiet", "--no-build-isolation", "--requirement", str(requirements)])
+
+    need("python3", "install Python 3.9 to 3.11 with its venv module")
+    need("java", "install a JRE of version 17")
+    stamped("spark-venv", [requirements], install)
+    return venv / "bin/python"
+
+
+def uniffle_client():
+    """The released shuffle client's jar, which goes onto Spark's class path as it is."""
+    folder = TOOLS / "uniffle-client"
+    pom = CLIENTS / "spark" / "pom.xml"
+
+    def install():
+        shutil.rmtree(folder, ignore_errors=True)
+        command(["mvn", "-B", "-q", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}"])
+
+    need("mvn", "install Apache Maven")
+    stamped("uniffle-client", [pom], install)
+    (jar,) = folder.glob("*.jar")
+    return jar
+
+
 def franz_go():
     """The franz-go program, built."""
     source = CLIENTS / "franz-go"

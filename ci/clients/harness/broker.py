@@ -79,15 +79,18 @@ class Broker:
             print(f"  note {reason}; runs with --cores unbound:{self.cores}", flush=True)
             return self.launch(f"unbound:{self.cores}")
 
-    def launch(self, cores):
+    def arguments(self, cores):
+        """The command line."""
         sets = [word for setting in self.settings for word in ("--set", setting)]
-        arguments = [
+        return [
             str(self.program), "--data-dir", str(self.data), "--listen", self.target,
             "--admin", f"127.0.0.1:{self.admin_port}", "--cores", cores, *sets,
         ]
+
+    def launch(self, cores):
         started = time.monotonic()
         self.log = open(self.folder / "log", "ab")
-        self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
+        self.process = subprocess.Popen(self.arguments(cores), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.await_ready(started + READY_SECONDS_MAX)
         return time.monotonic() - started
 
