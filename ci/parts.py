@@ -204,6 +204,20 @@ def clients_sharded(_full):
     foreign_suites("unbound:3", "--quick")
 
 
+def spark_jobs(*more):
+    sh(["cargo", "build", "--quiet", "--profile", "ci", "-p", "watershed-shuffle"])
+    program = ROOT / "target" / "ci" / "watershed-shuffle"
+    sh([sys.executable, str(ROOT / "ci/clients/spark/suite.py"), "--shuffle", str(program), *more])
+
+
+def spark(_full):
+    spark_jobs()
+
+
+def spark_full(_full):
+    spark_jobs("--full")
+
+
 def suites(_full):
     for cores in ("1", "unbound:3"):
         foreign_suites(cores)
@@ -299,6 +313,8 @@ PARTS = (
     Part("flips", flips, "damage in every kind of file: refused by name, mended, or told at its offset"),
     Part("crowd", crowd, "2,000 idle, slow and stopped clients under a memory limit"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
+    Part("spark", spark, "Spark's jobs through the shuffle service give what its own shuffle gives; the service killed amid them", quick=False),
+    Part("spark-full", spark_full, "every job at every transport, master, memory and number of shards, and every kill", quick=False),
     Part("compared", compared, "every answer of Java's AdminClient beside Apache Kafka's, field by field", quick=False),
     Part("suites", suites, "all that must pass of the suites that other projects wrote, on one shard and on three", quick=False),
     Part("simulation", simulation, "more seeds than `cargo test` runs", quick=False),
