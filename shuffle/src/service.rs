@@ -1,7 +1,7 @@
 //! The shuffle service as a library: start it in any program, stop it.
 //!
 //! Owns the shards' threads, the control thread and the ports. Never installs a signal handler, never prints and never ends
-//! the process. What lies in the data directory belongs to one run: a start removes what an earlier one left.
+//! the process.
 
 use std::fs;
 use std::io;
@@ -28,7 +28,7 @@ use crate::SERVICE;
 use crate::grpc::{self, ControlThread, Job, Port, ServerPorts, ShardHandle};
 use crate::server::{self, STAGING_BYTES, ShardConfig};
 use crate::settings::Settings;
-use crate::store::StoreConfig;
+use crate::store::{ImageOf, StoreConfig};
 
 /// The least memory of a shard.
 pub const SHARD_BYTES_MIN: u64 = 48 << 20;
@@ -54,12 +54,13 @@ fn port(settings: &Settings, above: u16) -> Result<SocketAddr, Fault> {
     Ok(SocketAddr::new(listen.ip(), port))
 }
 
-fn shard_config(settings: &Settings, id: ShardId) -> ShardConfig {
-    let bytes = settings.memory_bytes / settings.cores.shards().max(1) as u64;
+fn shard_config(settings: &Settings, shard_count: u16, id: ShardId) -> ShardConfig {
+    let bytes = settings.memory_bytes / u64::from(shard_count);
     let read_bytes = (bytes / 8).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
     let work_bytes = STAGING_BYTES as u64 + (bytes / 32).clamp(WINDOWS_BYTES_MIN, WINDOWS_BYTES_MAX);
     ShardConfig {
         directory: shard_directory(&settings.data_dir, id),
+        image_of: ImageOf { shard: id.0, shard_count },
         store: StoreConfig::new(bytes.saturating_sub(read_bytes + work_bytes)),
         work_bytes: work_bytes as usize,
         read_bytes: read_bytes as usize,
@@ -95,7 +96,7 @@ impl Shuffle {
         let (jobs, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| thread_channel::<Job>()).unzip();
         let (bound, bindings) = mpsc::channel();
         let inboxes = Mutex::new(inboxes.into_iter().map(Some).collect());
-        let plan = Arc::new(Plan { settings: settings.clone(), inboxes, bound });
+        let plan = Arc::new(Plan { settings: settings.clone(), shard_count: count, inboxes, bound });
         let running = Arc::clone(&plan);
         let placement = placement(settings);
         let shards =
@@ -110,7 +111,11 @@ impl Shuffle {
         let shards = Arc::new(Mutex::new(shards));
         let ending = Arc::clone(&shards);
         // Shards end when nobody can give them work.
-        shutdown.subscribe(move || lock(&ending).clear());
+        let stop_control = control.stopper();
+        shutdown.subscribe(move || {
+            stop_control();
+            lock(&ending).clear();
+        });
         let control = Some(control);
         Ok(Shuffle { control, supervisor, shards, ports, listen, shutdown, _directory: directory, _cpus: cpus })
     }
@@ -194,6 +199,7 @@ fn placement(settings: &Settings) -> Placement {
 /// What shards begin with.
 struct Plan {
     settings: Settings,
+    shard_count: u16,
     inboxes: Mutex<Vec<Option<ThreadReceiver<Job>>>>,
     bound: mpsc::Sender<(ShardId, u16)>,
 }
@@ -208,7 +214,7 @@ async fn run(endpoint: Endpoint<()>, plan: Arc<Plan>) -> Result<(), Fault> {
         // Whoever starts a service waits for this or for the end of its shards.
         let _ = bound.send((id, port));
     };
-    let config = shard_config(&plan.settings, id);
+    let config = shard_config(&plan.settings, plan.shard_count, id);
     server::run(id, config, address, inbox, told).await
 }
 
@@ -238,7 +244,7 @@ fn bind_grpc(settings: &Settings, count: u16) -> Result<Vec<TcpListener>, Fault>
     (0..count).map(bind).collect()
 }
 
-/// The directory as this version writes it, without what an earlier run left of blocks.
+/// The directory as this version writes it. What shards beyond today's left is removed: nobody could read it.
 fn prepare(settings: &Settings) -> Result<(), Fault> {
     let directory = &settings.data_dir;
     let fault = |operation, path: &Path, error: &io::Error| Fault::io(operation, path.display().to_string(), 0, error);
@@ -254,14 +260,12 @@ fn prepare(settings: &Settings) -> Result<(), Fault> {
         }
         Err(error) => return Err(fault("read", &format, &error)),
     }
-    for entry in fs::read_dir(directory).map_err(|error| fault("list", directory, &error))?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("shard-") {
-            fs::remove_dir_all(entry.path()).map_err(|error| fault("remove", &entry.path(), &error))?;
-        }
-    }
-    for shard in 0..shard_count(settings)? {
+    for shard in shard_count(settings)?..=u16::MAX {
         let path = shard_directory(directory, ShardId(shard));
-        fs::create_dir(&path).map_err(|error| fault("make", &path, &error))?;
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            removed => removed.map_err(|error| fault("remove", &path, &error))?,
+        }
     }
     Ok(())
 }

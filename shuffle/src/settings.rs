@@ -89,16 +89,7 @@ pub fn resolve(asked: &Asked, machine: &Machine) -> Result<Settings, SettingsErr
     let advertise = layers.take(Key::Advertise, None, |text| host(text).map(Some));
     let admin = layers.admin(Key::Admin, ADMIN_PORT);
     let cores = layers.cores(Key::Cores, machine);
-    let memory_bytes = layers.memory(Key::Memory, machine, cores.shards());
-    let least = SHARD_BYTES_MIN * cores.shards() as u64;
-    if memory_bytes < least {
-        layers.mistake(format!(
-            "memory {} is too little for {} shards: at least {}",
-            show_bytes(memory_bytes),
-            cores.shards(),
-            show_bytes(least)
-        ));
-    }
+    let memory_bytes = layers.memory(Key::Memory, machine, cores.shards(), SHARD_BYTES_MIN);
     let insecure = layers.switch(Key::Insecure);
     let log_format = layers.log_format(Key::LogFormat);
     let log_level = layers.log_level(Key::LogLevel);

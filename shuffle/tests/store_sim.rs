@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_core::units::{ChunkId, Now};
-use watershed_shuffle::store::{Answer, BlockHead, Kept, Order, Parked, Run, Send, ShuffleId, Store, StoreConfig};
+use watershed_shuffle::store::{
+    Answer, BlockHead, ImageOf, Kept, Order, Parked, Run, Send, ShuffleId, Store, StoreConfig,
+};
 use watershed_shuffle::wire::bitmap::BlockIds;
 
 const CAPACITY: u64 = 1 << 20;
@@ -85,6 +87,7 @@ struct World {
     run: Option<Run>,
     read_from_disk: u64,
     duplicates: u64,
+    restarts: u64,
 }
 
 impl World {
@@ -103,6 +106,7 @@ impl World {
             run: None,
             read_from_disk: 0,
             duplicates: 0,
+            restarts: 0,
         };
         for number in 0..3 {
             world.applications.push(Application {
@@ -151,6 +155,7 @@ impl World {
             97 => self.retry_a_report(),
             98 => drop(self.store.tick(self.now)),
             _ if self.random.one_in(20) => self.leave(),
+            _ if self.random.one_in(10) => self.restart(),
             _ => {}
         }
         self.settle();
@@ -383,13 +388,59 @@ impl World {
         self.register(application);
     }
 
+    /// The process stops in order and starts again; what it could not write is lost, and known to be.
+    fn restart(&mut self) {
+        for arriving in std::mem::take(&mut self.arriving) {
+            if let Some((_, head, position)) = arriving.placed {
+                self.store.abandon(arriving.send.shuffle, position, head.length);
+            }
+            self.store.end_send(arriving.send, self.now);
+        }
+        while self.run.is_some() || !self.random.one_in(4) {
+            self.write();
+            self.settle();
+            if self.run.is_none() && self.store.usage().chunk_bytes == 0 {
+                break;
+            }
+        }
+        self.settle();
+        let of = ImageOf { shard: 1, shard_count: 3 };
+        let image = self.store.image(of);
+        let restore = |bytes: &[u8], of| Store::restore(StoreConfig::new(CAPACITY), bytes, of, Now::default());
+        assert!(restore(&image, ImageOf { shard: 0, ..of }).is_err(), "it is another shard's");
+        let mut damaged = image.clone();
+        let place = self.random.below(image.len() as u64) as usize;
+        damaged[place] ^= 1 << self.random.below(8);
+        assert!(restore(&damaged, of).is_err(), "byte {place} of {} is damaged", image.len());
+        let reported: Vec<BlockIds> = self.reported();
+        self.store = Store::restore(StoreConfig::new(CAPACITY), &image, of, self.now).unwrap();
+        assert_eq!(self.reported(), reported);
+        self.chunks.clear();
+        self.tickets.clear();
+        self.asked.clear();
+        self.reading.clear();
+        for application in &mut self.applications {
+            for (partition, blocks) in &mut application.acknowledged {
+                let (entries, _) = self.store.index(application.id, *partition).unwrap();
+                let on_disk: BTreeSet<i64> = entries.iter().map(|entry| entry.head.id).collect();
+                blocks.retain(|id, _| on_disk.contains(id));
+            }
+        }
+        self.restarts += 1;
+    }
+
+    fn reported(&self) -> Vec<BlockIds> {
+        let all: Vec<i32> = (0..PARTITIONS).collect();
+        self.applications.iter().map(|of| self.store.reported(of.id, &all).unwrap()).collect()
+    }
+
     fn check_memory(&self) {
         let chunk_bytes: u64 = self.chunks.values().map(|chunk| chunk.len() as u64).sum();
         assert_eq!(self.store.usage().chunk_bytes, chunk_bytes);
     }
 
     /// Everybody leaves: nothing is left.
-    fn finish(mut self) -> (u64, u64) {
+    fn finish(mut self) -> (u64, u64, u64) {
         for arriving in std::mem::take(&mut self.arriving) {
             if let Some((_, head, position)) = arriving.placed {
                 self.store.abandon(arriving.send.shuffle, position, head.length);
@@ -403,11 +454,11 @@ impl World {
         let usage = self.store.usage();
         assert_eq!((usage.chunk_bytes, usage.index_bytes, usage.promised_bytes, usage.parked_count), (0, 0, 0, 0));
         assert!(self.chunks.is_empty() && self.files.is_empty());
-        (self.read_from_disk, self.duplicates)
+        (self.read_from_disk, self.duplicates, self.restarts)
     }
 }
 
-fn play(seed: u64) -> (u64, u64) {
+fn play(seed: u64) -> (u64, u64, u64) {
     let mut world = World::new(seed);
     for _ in 0..2000 {
         world.step();
@@ -426,12 +477,14 @@ fn s1_s3_s4_s5_s7_s9_every_acknowledged_block_is_read_and_nothing_stays_counted(
         None => 0..number_of("SHUFFLE_SEEDS").unwrap_or(30),
     };
     let mut read_from_disk = 0;
-    let mut duplicates = 0;
+    let (mut duplicates, mut restarts) = (0, 0);
     for seed in seeds {
         let played = std::panic::catch_unwind(|| play(seed));
-        let Ok((from_disk, again)) = played else { panic!("SHUFFLE_SEED={seed} plays it again") };
+        let Ok((from_disk, again, restarted)) = played else { panic!("SHUFFLE_SEED={seed} plays it again") };
         read_from_disk += from_disk;
         duplicates += again;
+        restarts += restarted;
     }
-    assert!(read_from_disk > 1000 && duplicates > 10, "{read_from_disk} blocks from disk, {duplicates} duplicates");
+    let seen = format!("{read_from_disk} blocks from disk, {duplicates} duplicates, {restarts} restarts");
+    assert!(read_from_disk > 1000 && duplicates > 10 && restarts > 10, "{seen}");
 }

@@ -15,6 +15,7 @@ use super::{Asked, Given, HostPort, Key, Machine, Settings, SettingsError, liste
 const SLOW_REQUEST_MS: u64 = 1000;
 const LISTEN_PORT: u16 = 9092;
 const ADMIN_PORT: u16 = 9644;
+const SHARD_BYTES_MIN: u64 = 32 << 20;
 
 /// Kafka's properties that were given, by Kafka's names.
 type Properties = BTreeMap<String, Given>;
@@ -31,7 +32,7 @@ pub fn resolve(asked: &Asked, machine: &Machine) -> Result<Settings, SettingsErr
     let admin = layers.admin(Key::Admin, ADMIN_PORT);
     let cores = layers.cores(Key::Cores, machine);
     let runtime = layers.take(Key::Runtime, Host::default(), runtime);
-    let memory_bytes = layers.memory(Key::Memory, machine, cores.shards());
+    let memory_bytes = layers.memory(Key::Memory, machine, cores.shards(), SHARD_BYTES_MIN);
     let node_id = layers.take(Key::NodeId, 1, |text| parse_whole(text, 0..=i32::MAX));
     let insecure = layers.switch(Key::Insecure);
     let log_format = layers.log_format(Key::LogFormat);

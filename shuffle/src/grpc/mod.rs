@@ -76,6 +76,15 @@ impl ControlThread {
         let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(body)?;
         Ok(ControlThread { stop, thread: Some(thread) })
     }
+
+    /// Ends it from any thread, without waiting: shards have no more work from it.
+    pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static {
+        let stop = self.stop.clone();
+        move || {
+            // Nobody listens any more if the thread has ended.
+            let _ = stop.send(true);
+        }
+    }
 }
 
 impl Drop for ControlThread {

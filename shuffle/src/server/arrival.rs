@@ -25,6 +25,9 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// Uses the ticket up.
     pub(crate) fn begin(shard: &Rc<Shard>, application: &str, shuffle: i32, ticket: i64) -> Result<Arrival, Refusal> {
+        if shard.stopping.get() {
+            return Err(Refusal::Stopping);
+        }
         let send = shard.store.borrow_mut().begin_send(application, shuffle, ticket, machine_now())?;
         let shuffle = send.shuffle;
         Ok(Arrival { shard: Rc::clone(shard), send: Some(send), shuffle, open: None })

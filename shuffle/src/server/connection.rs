@@ -300,7 +300,7 @@ impl Frame {
 pub(crate) fn status_of(refusal: Refusal) -> StatusCode {
     match refusal {
         Refusal::NotRegistered => StatusCode::NoRegister,
-        Refusal::NoTicket => StatusCode::InternalError,
+        Refusal::NoTicket | Refusal::Stopping => StatusCode::InternalError,
         Refusal::BlockTooLong | Refusal::NoSuchBytes => StatusCode::InvalidRequest,
     }
 }

@@ -35,6 +35,18 @@ pub(crate) async fn keep_memory_free(shard: Rc<Shard>) {
     }
 }
 
+/// Writes all that is in memory; gives up when the disk fails.
+pub(crate) async fn write_all(shard: &Rc<Shard>) {
+    loop {
+        let run = shard.store.borrow_mut().next_run(true);
+        let Some(run) = run else { return };
+        write_and_tell(shard, run).await;
+        if shard.is_ailing.get() {
+            return;
+        }
+    }
+}
+
 async fn write_and_tell(shard: &Rc<Shard>, run: Run) {
     match write(shard, &run).await {
         Ok(()) => {

@@ -6,6 +6,7 @@
 pub(crate) mod arrival;
 pub(crate) mod connection;
 mod flusher;
+mod keeping;
 mod permits;
 pub(crate) mod reads;
 pub(crate) mod shard;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use watershed_core::error::Fault;
-use watershed_core::io::executor::{sleep, spawn};
+use watershed_core::io::executor::{now, sleep, spawn};
 use watershed_core::io::notify::ThreadReceiver;
 use watershed_core::io::socket::Listener;
 use watershed_core::units::ShardId;
@@ -28,6 +29,8 @@ pub(crate) use flusher::STAGING_BYTES;
 pub(crate) use shard::ShardConfig;
 
 const TICK: Duration = Duration::from_millis(250);
+/// How long a stop waits for frames that are arriving.
+const FRAMES_TIME_MAX: Duration = Duration::from_secs(5);
 /// After a failed accept, so that want of descriptors does not become a hot loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,17 +42,31 @@ pub(crate) async fn run(
     jobs: ThreadReceiver<Job>,
     bound: impl FnOnce(u16),
 ) -> Result<(), Fault> {
-    let shard = Shard::new(id, config)?;
+    let shard = Shard::new(id, &config, keeping::take(&config)?)?;
+    shard.open_files().await?;
     let listener = Listener::bind(address)?;
     bound(listener.local_address().port());
-    drop(spawn(accept(Rc::clone(&shard), listener)));
-    drop(spawn(flusher::keep_memory_free(Rc::clone(&shard))));
+    let accepting = spawn(accept(Rc::clone(&shard), listener));
+    let flushing = spawn(flusher::keep_memory_free(Rc::clone(&shard)));
     drop(spawn(tick(Rc::clone(&shard))));
     while let Some(job) = jobs.recv().await {
         job(&shard);
     }
+    accepting.cancel();
     shard.stopping.set(true);
-    Ok(())
+    shard.changed.ring();
+    flushing.await;
+    end_frames(&shard).await;
+    flusher::write_all(&shard).await;
+    keeping::leave(&config, &shard.store.borrow())
+}
+
+/// Frames that are arriving may arrive; new ones are not begun.
+async fn end_frames(shard: &Rc<Shard>) {
+    let end = now() + FRAMES_TIME_MAX;
+    while shard.store.borrow().is_receiving() && now() < end {
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn accept(shard: Rc<Shard>, listener: Listener) {

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use watershed_core::units::{ChunkId, ShardId};
 
 use super::permits::Permits;
 use super::reads::READ_BYTES;
-use crate::store::{Answer, Order, Parked, Refusal, ShuffleId, Store, StoreConfig, Usage};
+use crate::store::{Answer, ImageOf, Order, Parked, Refusal, ShuffleId, Store, StoreConfig, Usage};
 use crate::wire::bitmap::BlockIds;
 
 /// How long a task sleeps before it looks for memory again. Only whoever is short of it waits like this.
@@ -29,6 +29,7 @@ const MEMORY_WAIT: Duration = Duration::from_millis(1);
 pub(crate) struct ShardConfig {
     /// Its files lie here; nothing else does.
     pub(crate) directory: PathBuf,
+    pub(crate) image_of: ImageOf,
     pub(crate) store: StoreConfig,
     /// For what is on its way to disk and what connections receive into.
     pub(crate) work_bytes: usize,
@@ -75,19 +76,19 @@ pub(crate) fn count(figure: &Cell<u64>, by: u64) {
 }
 
 impl Shard {
-    pub(crate) fn new(id: ShardId, config: ShardConfig) -> Result<Rc<Shard>, Fault> {
+    pub(crate) fn new(id: ShardId, config: &ShardConfig, store: Store) -> Result<Rc<Shard>, Fault> {
         // Chunks are whole powers of two: what rounding takes is allowed beside the capacity.
         let blocks = Arena::new(usize::try_from(config.store.capacity_bytes).unwrap_or(usize::MAX))?;
         Ok(Rc::new(Shard {
             id,
-            store: RefCell::new(Store::new(config.store)),
+            store: RefCell::new(store),
             blocks,
             work: Arena::new(config.work_bytes)?,
             reads: Arena::new(config.read_bytes)?,
             read_permits: Permits::new(config.read_bytes / READ_BYTES as usize),
             parcels: RefCell::default(),
             files: RefCell::default(),
-            directory: config.directory,
+            directory: config.directory.clone(),
             waiting: RefCell::default(),
             starving: Cell::new(0),
             changed: Bell::default(),
@@ -256,6 +257,17 @@ impl Shard {
         self.files.borrow().get(&shuffle).cloned()
     }
 
+    /// Opens the files that an earlier run left.
+    pub(crate) async fn open_files(&self) -> Result<(), Fault> {
+        let left: Vec<ShuffleId> = self.store.borrow().files().map(|(shuffle, _)| shuffle).collect();
+        for shuffle in left {
+            let how = OpenHow { direct: true, ..OpenHow::default() };
+            let file = File::open(self.path(shuffle), how).await?;
+            self.files.borrow_mut().insert(shuffle, file);
+        }
+        Ok(())
+    }
+
     pub(crate) async fn file_to_write(&self, shuffle: ShuffleId) -> Result<File, Fault> {
         if let Some(file) = self.file(shuffle) {
             return Ok(file);
@@ -267,7 +279,7 @@ impl Shard {
     }
 
     fn path(&self, shuffle: ShuffleId) -> PathBuf {
-        path(&self.directory, shuffle)
+        self.directory.join(file_name(shuffle))
     }
 }
 
@@ -281,8 +293,9 @@ pub(crate) async fn memory_of(arena: &Arena, bytes: usize) -> Lease {
     }
 }
 
-fn path(directory: &Path, shuffle: ShuffleId) -> PathBuf {
-    directory.join(format!("{:016x}.blocks", shuffle.0))
+/// The name of a shuffle's file.
+pub(crate) fn file_name(shuffle: ShuffleId) -> String {
+    format!("{:016x}.blocks", shuffle.0)
 }
 
 /// Counts a task that waits for memory, as long as it does.

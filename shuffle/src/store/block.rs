@@ -25,7 +25,7 @@ const ELSEWHERE: u32 = 3;
 const TAG_SHIFT: u32 = 30;
 
 /// A block's head without its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(super) struct Packed {
     pub(super) id: i64,
     pub(super) crc: u32,

@@ -7,6 +7,7 @@
 
 mod block;
 mod flush;
+mod image;
 mod partition;
 mod shuffle;
 mod stream;
@@ -23,6 +24,7 @@ use tickets::Tickets;
 
 pub use block::{BLOCK_BYTES_MAX, BlockHead};
 pub use flush::{Run, RunId};
+pub use image::{IMAGE_HEADER_BYTES, IMAGE_MAGIC, ImageError, ImageOf};
 pub use partition::{Extent, IndexEntry};
 pub use shuffle::Order;
 pub use stream::Part;
@@ -44,6 +46,8 @@ pub enum Refusal {
     NoTicket,
     #[error("a block is longer than any block may be")]
     BlockTooLong,
+    #[error("the server stops")]
+    Stopping,
     #[error("no such bytes are on disk")]
     NoSuchBytes,
 }
@@ -150,6 +154,7 @@ pub struct Store {
     shuffles: BTreeMap<ShuffleId, Shuffle>,
     tickets: Tickets,
     arriving_bytes: u64,
+    arriving_count: u64,
     chunk_bytes: u64,
     block_count: u64,
     run: Option<RunUnderWay>,
@@ -167,6 +172,7 @@ impl Store {
             shuffles: BTreeMap::new(),
             tickets: Tickets::new(config.tickets),
             arriving_bytes: 0,
+            arriving_count: 0,
             chunk_bytes: 0,
             block_count: 0,
             run: None,
@@ -283,13 +289,20 @@ impl Store {
         let shuffle = self.find(application, shuffle, now)?;
         let promised_bytes = self.tickets.redeem(application, ticket).ok_or(Refusal::NoTicket)?;
         self.arriving_bytes += promised_bytes;
+        self.arriving_count += 1;
         Ok(Send { shuffle, promised_bytes })
     }
 
     /// The frame has arrived, or will not.
     pub fn end_send(&mut self, send: Send, now: Now) {
         self.arriving_bytes -= send.promised_bytes;
+        self.arriving_count -= 1;
         self.settle(now);
+    }
+
+    /// Whether a frame is arriving.
+    pub fn is_receiving(&self) -> bool {
+        self.arriving_count > 0
     }
 
     /// The size of a chunk to `extend` the shuffle with before a block of `bytes` can be placed; `None` if it can.

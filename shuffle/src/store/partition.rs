@@ -18,12 +18,12 @@ pub(super) struct Placed {
 }
 
 /// Blocks that one run wrote, back to back.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    virtual_start: u64,
-    file_start: u64,
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(super) struct Piece {
+    pub(super) virtual_start: u64,
+    pub(super) file_start: u64,
     /// Its first block among those on disk.
-    first: usize,
+    pub(super) first: u64,
 }
 
 /// Bytes of the shuffle's file that hold whole blocks, back to back.
@@ -44,7 +44,7 @@ pub struct IndexEntry {
 
 /// Which blocks a run writes: of the first `count` in memory those that lie before `position`.
 #[derive(Clone, Copy, Debug)]
-struct Cut {
+pub(super) struct Cut {
     count: usize,
     position: u64,
 }
@@ -52,18 +52,18 @@ struct Cut {
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     /// Every block that came.
-    received: BlockIds,
+    pub(super) received: BlockIds,
     /// Every block that a task says it has sent.
-    reported: BlockIds,
-    memory: Vec<Placed>,
+    pub(super) reported: BlockIds,
+    pub(super) memory: Vec<Placed>,
     /// The run under way.
-    run: Option<Cut>,
-    disk: Vec<Packed>,
-    pieces: Vec<Piece>,
-    disk_bytes: u64,
-    memory_bytes: u64,
+    pub(super) run: Option<Cut>,
+    pub(super) disk: Vec<Packed>,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) disk_bytes: u64,
+    pub(super) memory_bytes: u64,
     /// Attempts that no layout of block ids explains.
-    attempts: BTreeMap<i64, i64>,
+    pub(super) attempts: BTreeMap<i64, i64>,
 }
 
 impl Partition {
@@ -146,7 +146,8 @@ impl Partition {
         let next = self.pieces.get(place + 1);
         let piece_end = next.map_or(self.disk_bytes, |next| next.virtual_start);
         let (start, end) = (offset.max(piece.virtual_start), end.min(piece_end));
-        let blocks = self.disk.get(piece.first..next.map_or(self.disk.len(), |next| next.first)).unwrap_or_default();
+        let blocks = self.disk.get(piece.first as usize..next.map_or(self.disk.len(), |next| next.first as usize));
+        let blocks = blocks.unwrap_or_default();
         Extent {
             file_start: piece.file_start + (start - piece.virtual_start),
             length: end - start,
@@ -184,7 +185,7 @@ impl Partition {
             place += 1;
             place > cut.count || placed.position >= cut.position
         });
-        self.pieces.push(Piece { virtual_start: self.disk_bytes, file_start, first: self.disk.len() });
+        self.pieces.push(Piece { virtual_start: self.disk_bytes, file_start, first: self.disk.len() as u64 });
         let bytes: u64 = written.iter().map(|placed| u64::from(placed.block.length())).sum();
         self.disk.extend(written.iter().map(|placed| placed.block));
         self.disk_bytes += bytes;

@@ -5,8 +5,6 @@ use std::path::Path;
 
 /// The smallest budget that a start accepts, per process; each shard needs [`MEMORY_BYTES_PER_SHARD_MIN`] besides.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
-/// What a shard cannot do without: its arena's first steps, a frame in flight, tails.
-const MEMORY_BYTES_PER_SHARD_MIN: u64 = 32 << 20;
 /// The default never takes more than this: beyond it, more memory is a decision.
 const DEFAULT_BYTES_MAX: u64 = 8 << 30;
 const PERCENT: u64 = 25;
@@ -19,10 +17,10 @@ pub(super) struct Limit {
     pub by: &'static str,
 }
 
-/// The smallest budget for so many shards.
-pub(super) fn minimum(shards: usize) -> u64 {
+/// The smallest budget for so many shards of which each needs so much.
+pub(super) fn minimum(shards: usize, shard_bytes: u64) -> u64 {
     let shards = u64::try_from(shards).unwrap_or(u64::MAX);
-    MEMORY_BYTES_MIN.max(MEMORY_BYTES_PER_SHARD_MIN.saturating_mul(shards))
+    MEMORY_BYTES_MIN.max(shard_bytes.saturating_mul(shards))
 }
 
 /// The default budget under `limit`: a quarter, whole 2 MiB steps, at most 8 GiB.
@@ -140,7 +138,7 @@ mod tests {
         let quarter = default_budget(16 << 30);
         assert!(quarter <= 4 << 30 && quarter > (4 << 30) - (4 << 20) && quarter.is_multiple_of(STEP_BYTES));
         assert_eq!(default_budget(1 << 40), 8 << 30);
-        assert_eq!(minimum(1), 64 << 20);
-        assert_eq!(minimum(4), 128 << 20);
+        assert_eq!(minimum(1, 32 << 20), 64 << 20);
+        assert_eq!(minimum(4, 32 << 20), 128 << 20);
     }
 }

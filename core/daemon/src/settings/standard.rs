@@ -62,9 +62,9 @@ impl<K: SettingKey> Layers<K> {
         cores
     }
 
-    /// The budget of the whole process, to be split over shards and pools.
-    pub fn memory(&mut self, key: K, machine: &Machine, shards: usize) -> u64 {
-        let least = memory::minimum(shards);
+    /// The budget of the whole process, to be split over shards, each of which needs `shard_bytes_min`, and pools.
+    pub fn memory(&mut self, key: K, machine: &Machine, shards: usize, shard_bytes_min: u64) -> u64 {
+        let least = memory::minimum(shards, shard_bytes_min);
         let (limit, by) = match &machine.memory {
             Some(limit) => (limit.bytes, limit.by),
             None => (u64::MAX, "unknown limit"),

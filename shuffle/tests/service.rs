@@ -1,0 +1,206 @@
+//! The service in this process, asked by gRPC as a client asks: what a stop in order leaves, and what a kill does not.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+
+use tonic::transport::Channel;
+use watershed_daemon::lifecycle::Shutdown;
+use watershed_daemon::settings::Machine;
+use watershed_shuffle::service::Shuffle;
+use watershed_shuffle::settings::{Asked, resolve};
+use watershed_shuffle::wire::bitmap::BlockIds;
+use watershed_shuffle::wire::index;
+use watershed_shuffle::wire::proto::coordinator_server_client::CoordinatorServerClient;
+use watershed_shuffle::wire::proto::shuffle_server_client::ShuffleServerClient;
+use watershed_shuffle::wire::proto::*;
+
+const APPLICATION: &str = "application-1";
+
+fn directory(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    path
+}
+
+fn start(directory: &Path) -> Shuffle {
+    let set = ["listen=127.0.0.1:0", "admin=none", "cores=unbound:1", "memory=64MiB"].map(str::to_owned);
+    let data_dir = format!("data_dir={}", directory.display());
+    let asked = Asked { set: set.into_iter().chain([data_dir]).collect(), ..Asked::default() };
+    Shuffle::start_until(&resolve(&asked, &Machine::probe()).unwrap(), Shutdown::default()).unwrap()
+}
+
+async fn channel(service: &Shuffle) -> Channel {
+    Channel::from_shared(format!("http://{}", service.local_addr())).unwrap().connect().await.unwrap()
+}
+
+async fn client(service: &Shuffle) -> ShuffleServerClient<Channel> {
+    ShuffleServerClient::new(channel(service).await)
+}
+
+fn bytes_of(block: i64) -> Vec<u8> {
+    (0..1000 + block * 7).map(|place| (place * 31 + block) as u8).collect()
+}
+
+async fn push(client: &mut ShuffleServerClient<Channel>, blocks: std::ops::Range<i64>) {
+    let app_id = APPLICATION.to_owned();
+    let required = RequireBufferRequest { app_id: app_id.clone(), require_size: 100_000, ..Default::default() };
+    let ticket = client.require_buffer(required).await.unwrap().into_inner().require_buffer_id;
+    let block = |block_id: i64| {
+        let data = bytes_of(block_id);
+        let crc = crc32fast::hash(&data).into();
+        ShuffleBlock {
+            block_id,
+            length: data.len() as i32,
+            uncompress_length: 1,
+            crc,
+            data: data.into(),
+            task_attempt_id: 0,
+        }
+    };
+    let shuffle_data = vec![ShuffleData { partition_id: 0, block: blocks.clone().map(block).collect() }];
+    let send = SendShuffleDataRequest {
+        app_id: app_id.clone(),
+        require_buffer_id: ticket,
+        shuffle_data,
+        ..Default::default()
+    };
+    assert_eq!(client.send_shuffle_data(send.clone()).await.unwrap().into_inner().status, 0);
+    // The ticket is used up.
+    assert_eq!(client.send_shuffle_data(send).await.unwrap().into_inner().status(), StatusCode::InternalError);
+    let partition_to_block_ids = vec![PartitionToBlockIds { partition_id: 0, block_ids: blocks.collect() }];
+    let report = ReportShuffleResultRequest { app_id, partition_to_block_ids, bitmap_num: 1, ..Default::default() };
+    assert_eq!(client.report_shuffle_result(report).await.unwrap().into_inner().status, 0);
+}
+
+async fn reported(client: &mut ShuffleServerClient<Channel>) -> Result<BlockIds, StatusCode> {
+    let ask = GetShuffleResultForMultiPartRequest {
+        app_id: APPLICATION.to_owned(),
+        partitions: vec![0],
+        ..Default::default()
+    };
+    let answer = client.get_shuffle_result_for_multi_part(ask).await.unwrap().into_inner();
+    match answer.status() {
+        StatusCode::Success => Ok(BlockIds::deserialize(&answer.serialized_bitmap).unwrap()),
+        refused => Err(refused),
+    }
+}
+
+async fn in_memory(client: &mut ShuffleServerClient<Channel>) -> usize {
+    let app_id = APPLICATION.to_owned();
+    let ask =
+        GetMemoryShuffleDataRequest { app_id, last_block_id: -1, read_buffer_size: 14 << 20, ..Default::default() };
+    client.get_memory_shuffle_data(ask).await.unwrap().into_inner().shuffle_data_block_segments.len()
+}
+
+/// Every block that the index has, with its bytes.
+async fn on_disk(client: &mut ShuffleServerClient<Channel>) -> Vec<i64> {
+    let app_id = APPLICATION.to_owned();
+    let ask = GetLocalShuffleIndexRequest { app_id: app_id.clone(), partition_num: 1, ..Default::default() };
+    let found = client.get_local_shuffle_index(ask).await.unwrap().into_inner();
+    let length = i32::try_from(found.data_file_len).unwrap();
+    let ask = GetLocalShuffleDataRequest { app_id, length, partition_num: 1, ..Default::default() };
+    let data = client.get_local_shuffle_data(ask).await.unwrap().into_inner().data;
+    let entries = index::entries(&found.index_data);
+    let block = |entry: index::IndexEntry| {
+        let from = entry.offset as usize;
+        assert_eq!(data[from..from + entry.length as usize], bytes_of(entry.block_id), "block {}", entry.block_id);
+        entry.block_id
+    };
+    entries.map(block).collect()
+}
+
+fn run<F: Future>(story: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story)
+}
+
+#[test]
+fn a_stop_in_order_keeps_blocks_and_reports() {
+    let directory = directory("stop-in-order");
+    run(async {
+        let service = start(&directory);
+        let mut first = client(&service).await;
+        first
+            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
+            .await
+            .unwrap();
+        push(&mut first, 0..50).await;
+        assert_eq!((in_memory(&mut first).await, on_disk(&mut first).await.len()), (50, 0));
+        service.stop().unwrap();
+
+        let service = start(&directory);
+        let mut second = client(&service).await;
+        assert_eq!(reported(&mut second).await, Ok((0..50).collect()));
+        assert_eq!(in_memory(&mut second).await, 0);
+        assert_eq!(on_disk(&mut second).await, (0..50).collect::<Vec<_>>());
+        // It goes on where it ended, and once more.
+        push(&mut second, 50..60).await;
+        service.stop().unwrap();
+        let service = start(&directory);
+        let mut third = client(&service).await;
+        assert_eq!(on_disk(&mut third).await, (0..60).collect::<Vec<_>>());
+        third
+            .unregister_shuffle_by_app_id(ShuffleUnregisterByAppIdRequest { app_id: APPLICATION.to_owned() })
+            .await
+            .unwrap();
+        assert_eq!(reported(&mut third).await, Err(StatusCode::NoRegister));
+        service.stop().unwrap();
+    });
+    let left: Vec<_> =
+        std::fs::read_dir(directory.join("shard-0")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["image"], "the files of an application that has left are gone");
+}
+
+#[test]
+fn s6_what_a_kill_took_is_unknown_and_not_empty() {
+    let directory = directory("kill");
+    run(async {
+        let service = start(&directory);
+        let mut first = client(&service).await;
+        first
+            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
+            .await
+            .unwrap();
+        push(&mut first, 0..5).await;
+        service.stop().unwrap();
+        let service = start(&directory);
+        // An image is taken once: after a kill from here on there is none.
+        assert!(!directory.join("shard-0/image").exists());
+        service.stop().unwrap();
+        std::fs::remove_file(directory.join("shard-0/image")).unwrap();
+        let service = start(&directory);
+        assert_eq!(reported(&mut client(&service).await).await, Err(StatusCode::NoRegister));
+    });
+}
+
+#[test]
+fn a_client_is_told_where_its_partitions_lie_and_what_to_set() {
+    let directory = directory("assignment");
+    run(async {
+        let service = start(&directory);
+        let mut coordinator = CoordinatorServerClient::new(channel(&service).await);
+        let require_tags = vec!["ss_v5".to_owned(), "GRPC_NETTY".to_owned()];
+        let ask = GetShuffleServerRequest {
+            partition_num: 3,
+            partition_num_per_range: 1,
+            require_tags,
+            ..Default::default()
+        };
+        let assigned = coordinator.get_shuffle_assignments(ask).await.unwrap().into_inner();
+        let (grpc, netty) = service.ports()[0];
+        let one = |partition| PartitionRangeAssignment {
+            start_partition: partition,
+            end_partition: partition,
+            server: vec![ShuffleServerId {
+                id: format!("127.0.0.1-{grpc}-{netty}"),
+                ip: "127.0.0.1".to_owned(),
+                port: grpc.into(),
+                netty_port: netty.into(),
+                jetty_port: 0,
+            }],
+        };
+        assert_eq!(assigned.assignments, [one(0), one(1), one(2)]);
+        let told = coordinator.fetch_client_conf(()).await.unwrap().into_inner().client_conf;
+        let told: Vec<_> = told.iter().map(|item| (&*item.key, &*item.value)).collect();
+        assert_eq!(told, [("rss.storage.type", "MEMORY_LOCALFILE")]);
+    });
+}
