@@ -36,7 +36,7 @@ pub const SHARD_BYTES_MIN: u64 = 48 << 20;
 const READ_BYTES_MIN: u64 = 20 << 20;
 const READ_BYTES_MAX: u64 = 256 << 20;
 /// For what connections receive into.
-const WINDOWS_BYTES_MIN: u64 = 4 << 20;
+const WINDOWS_BYTES_MIN: u64 = 12 << 20;
 const WINDOWS_BYTES_MAX: u64 = 64 << 20;
 /// How long a pinned shard looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);

@@ -3,6 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use tonic::transport::Channel;
 use watershed_daemon::lifecycle::Shutdown;
 use watershed_daemon::settings::Machine;
@@ -202,5 +206,133 @@ fn a_client_is_told_where_its_partitions_lie_and_what_to_set() {
         let told = coordinator.fetch_client_conf(()).await.unwrap().into_inner().client_conf;
         let told: Vec<_> = told.iter().map(|item| (&*item.key, &*item.value)).collect();
         assert_eq!(told, [("rss.storage.type", "MEMORY_LOCALFILE")]);
+    });
+}
+
+/// A connection of the Netty plane.
+fn netty(service: &Shuffle) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", service.ports()[0].1)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn frame(frame_type: u8, content: &[u8]) -> Vec<u8> {
+    [&(content.len() as i32).to_be_bytes()[..], &[frame_type], &0i32.to_be_bytes(), content].concat()
+}
+
+fn text(value: &str) -> Vec<u8> {
+    [&(value.len() as i32).to_be_bytes()[..], value.as_bytes()].concat()
+}
+
+/// A frame of one block, which says that its checksum is `crc`.
+fn block_frame(ticket: i64, data: &[u8], crc: i64) -> Vec<u8> {
+    let head =
+        [7i64.to_be_bytes().to_vec(), text(APPLICATION), 0i32.to_be_bytes().to_vec(), ticket.to_be_bytes().to_vec()];
+    let length = (data.len() as i32).to_be_bytes();
+    let block = [
+        &1i32.to_be_bytes()[..], // partitions
+        &0i32.to_be_bytes(),     // partition
+        &1i32.to_be_bytes(),     // blocks
+        &0i32.to_be_bytes(),     // partition
+        &9i64.to_be_bytes(),     // block
+        &length,
+        &0i32.to_be_bytes(), // shuffle
+        &crc.to_be_bytes(),
+        &0i64.to_be_bytes(), // attempt
+        &length,
+        data,
+        &0i32.to_be_bytes(), // servers
+        &1i32.to_be_bytes(), // uncompressed
+        &0i64.to_be_bytes(), // free memory
+        &0i64.to_be_bytes(), // time
+    ];
+    frame(3, &[head.concat(), block.concat()].concat())
+}
+
+/// Header, request id and status of the reply to a frame of blocks.
+fn status_of(stream: &mut TcpStream) -> (i64, i32) {
+    let mut header = [0; 9];
+    stream.read_exact(&mut header).unwrap();
+    let mut content = vec![0; u32::from_be_bytes(header[..4].try_into().unwrap()) as usize];
+    stream.read_exact(&mut content).unwrap();
+    (i64::from_be_bytes(content[..8].try_into().unwrap()), i32::from_be_bytes(content[8..12].try_into().unwrap()))
+}
+
+#[test]
+fn s8_a_block_with_a_wrong_checksum_is_refused_at_the_door() {
+    let directory = directory("checksum");
+    run(async {
+        let service = start(&directory);
+        let mut client = client(&service).await;
+        client
+            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
+            .await
+            .unwrap();
+        let data = vec![5; 100_000];
+        let crc = i64::from(crc32fast::hash(&data));
+        let mut stream = netty(&service);
+        for (crc, status, blocks) in [(crc + 1, StatusCode::InternalError, 0), (crc, StatusCode::Success, 1)] {
+            let ask =
+                RequireBufferRequest { app_id: APPLICATION.to_owned(), require_size: 200_000, ..Default::default() };
+            let ticket = client.require_buffer(ask).await.unwrap().into_inner().require_buffer_id;
+            // In two halves, with a pause: nothing depends on how a frame is cut.
+            let sent = block_frame(ticket, &data, crc);
+            let (first, second) = sent.split_at(sent.len() / 2);
+            stream.write_all(first).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(second).unwrap();
+            assert_eq!(status_of(&mut stream), (7, status as i32));
+            assert_eq!(in_memory(&mut client).await, blocks);
+        }
+        // An unknown ticket: the frame is received to its end, and the connection serves on.
+        stream.write_all(&block_frame(12345, &data, crc)).unwrap();
+        assert_eq!(status_of(&mut stream), (7, StatusCode::InternalError as i32));
+    });
+}
+
+#[test]
+fn what_is_no_frame_ends_its_connection_and_no_other() {
+    let directory = directory("malformed");
+    run(async {
+        let service = start(&directory);
+        let mut client = client(&service).await;
+        client
+            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
+            .await
+            .unwrap();
+        let huge =
+            |content: i32, kind: u8, body: i32| [&content.to_be_bytes()[..], &[kind], &body.to_be_bytes()].concat();
+        let tls = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc];
+        let malformed = [
+            tls.to_vec(),
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            huge(-1, 3, 0),
+            huge(i32::MAX, 4, 0),
+            huge(10, 3, i32::MAX),
+            huge(0, 3, 0),
+            frame(99, b"x"),
+            frame(16, b"x"),
+            frame(4, b"short"),
+            frame(6, &[0xff; 60]),
+            frame(3, &[0xff; 200]),
+            block_frame(1, b"abc", 0)[..30].to_vec(),
+        ];
+        let honest = netty(&service);
+        for bytes in malformed {
+            let mut stream = netty(&service);
+            stream.write_all(&bytes).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            // Reset or closed: both are an end.
+            let _ = stream.read_to_end(&mut answer);
+            assert!(answer.is_empty(), "{bytes:x?} was answered {answer:x?}");
+        }
+        let many: Vec<TcpStream> = (0..500).map(|_| netty(&service)).collect();
+        for mut stream in [honest, netty(&service)] {
+            let content = [3i64.to_be_bytes().to_vec(), text(APPLICATION), vec![0; 16]].concat();
+            stream.write_all(&frame(4, &content)).unwrap();
+            assert_eq!(status_of(&mut stream), (3, 0));
+        }
+        drop(many);
     });
 }

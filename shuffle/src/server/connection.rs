@@ -29,7 +29,9 @@ use crate::wire::request::{LocalShuffleData, LocalShuffleIndex, MemoryShuffleDat
 use crate::wire::send::{self, Event, SendParser, Want};
 use crate::wire::status::StatusCode;
 
-/// What a connection receives into.
+/// What a connection receives into between frames of blocks,
+const IDLE_WINDOW_BYTES: usize = 4 << 10;
+/// and within one.
 const WINDOW_BYTES: usize = 64 << 10;
 /// Replies that one connection may be owed.
 const OWED_MAX: usize = 8;
@@ -89,8 +91,11 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: Stream) {
         gone: Cell::new(false),
         changed: Bell::default(),
     });
+    let Some(lease) = shard.work_memory_now(IDLE_WINDOW_BYTES) else {
+        tracing::warn!(peer = %stream.peer(), "a connection is turned away: too many for this memory");
+        return stream.shutdown(Shutdown::Both);
+    };
     drop(spawn(send_replies(Rc::clone(&replies))));
-    let lease = shard.work_memory(WINDOW_BYTES).await;
     let mut connection = Connection { shard, replies, window: Window::new(stream.clone(), lease) };
     let peer = stream.peer();
     match connection.receive().await {
@@ -139,6 +144,7 @@ impl Connection {
         let replies = Rc::clone(&self.replies);
         replies.changed.until(|| replies.owed.get() < OWED_MAX).await;
         self.window.fill(1).await?;
+        self.window.is_amid_frame = true;
         let header = loop {
             match FrameHeader::parse_request(self.window.bytes(), SEND_BYTES_MAX)? {
                 Some(header) => break header,
@@ -147,9 +153,20 @@ impl Connection {
         };
         self.window.consume(HEADER_BYTES);
         match header.frame_type {
-            FrameType::SendShuffleData => self.blocks(header.content_bytes).await,
-            frame_type => self.request(frame_type, header.content_bytes as usize).await,
+            FrameType::SendShuffleData => {
+                self.window.move_to(self.shard.work_memory(WINDOW_BYTES).await);
+                self.blocks(header.content_bytes).await?;
+            }
+            frame_type => self.request(frame_type, header.content_bytes as usize).await?,
         }
+        self.window.is_amid_frame = false;
+        // What follows may have come along: then the next frame finds the large window.
+        if let Some(small) = self.shard.work_memory_now(IDLE_WINDOW_BYTES)
+            && self.window.bytes().len() <= IDLE_WINDOW_BYTES
+        {
+            self.window.move_to(small);
+        }
+        Ok(())
     }
 
     /// A frame of blocks. Once it is understood, it is received to its end whatever becomes of its blocks.

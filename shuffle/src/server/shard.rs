@@ -205,6 +205,11 @@ impl Shard {
         memory_of(&self.work, bytes).await
     }
 
+    /// The same, if there is some now.
+    pub(crate) fn work_memory_now(&self, bytes: usize) -> Option<Lease> {
+        self.work.try_alloc(bytes)
+    }
+
     /// A place for a block of `length`: its position, and the memory to fill. Waits while there is none.
     pub(crate) async fn place(self: &Rc<Self>, shuffle: ShuffleId, length: u32) -> Result<(u64, Vec<Lease>), Refusal> {
         loop {
