@@ -32,14 +32,25 @@ pub(super) fn take(config: &ShardConfig) -> Result<Store, Fault> {
         Err(error) => return Err(fault("read", &image, &error)),
     };
     let store = store.unwrap_or_else(|| Store::new(config.store));
-    let kept: BTreeSet<String> = store.files().map(|(shuffle, _)| file_name(shuffle)).collect();
-    for entry in fs::read_dir(directory).map_err(|error| fault("list", directory, &error))?.flatten() {
-        if !entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {
-            fs::remove_file(entry.path()).map_err(|error| fault("remove", &entry.path(), &error))?;
-        }
-    }
+    sweep(directory, &store, None)?;
     sync(directory)?;
     Ok(store)
+}
+
+/// Removes every file that the store does not know, but `image`.
+fn sweep(directory: &Path, store: &Store, image: Option<&str>) -> Result<(), Fault> {
+    let files = store.files().map(|(shuffle, _)| file_name(shuffle));
+    let kept: BTreeSet<String> = files.chain(image.map(str::to_owned)).collect();
+    for entry in fs::read_dir(directory).map_err(|error| fault("list", directory, &error))?.flatten() {
+        if !entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {
+            match fs::remove_file(entry.path()) {
+                // The shard was removing it as it ended.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|error| fault("remove", &entry.path(), &error))?,
+            }
+        }
+    }
+    Ok(())
 }
 
 fn restored(config: &ShardConfig, image: &Path, bytes: &[u8]) -> Option<Store> {
@@ -72,6 +83,7 @@ pub(super) fn leave(config: &ShardConfig, store: &Store) -> Result<(), Fault> {
     written.map_err(|error| fault("write", &unfinished, &error))?;
     let image = config.directory.join(IMAGE);
     fs::rename(&unfinished, &image).map_err(|error| fault("rename", &unfinished, &error))?;
+    sweep(&config.directory, store, Some(IMAGE))?;
     sync(&config.directory)
 }
 
