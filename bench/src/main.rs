@@ -1,5 +1,5 @@
-//! `watershed-bench`: the machine's floor, a load generator for any Kafka-wire broker, and the rows that hold Watershed
-//! against the floor.
+//! `watershed-bench`: the machine's floor, load generators for any Kafka-wire broker and any Uniffle server, and the rows that
+//! hold Watershed against the floor.
 
 mod broker;
 mod floor;
@@ -14,6 +14,7 @@ mod process;
 mod report;
 mod rows;
 mod server_process;
+mod shuffle;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -36,6 +37,8 @@ enum Command {
     Groups(groups::GroupsArgs),
     /// Watershed's goals and what is reached
     Rows(rows::RowsArgs),
+    /// Jobs of a Spark shuffle on any Uniffle server, every byte checked
+    Shuffle(shuffle::ShuffleArgs),
     /// The server of `floor`
     #[command(hide = true)]
     ServeFloor(floor::ServeArgs),
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Command::Log(args) => log::run(&args),
         Command::Groups(args) => groups::run(&args),
         Command::Rows(args) => rows::run(&args),
+        Command::Shuffle(args) => shuffle::run(&args),
         Command::ServeFloor(args) => floor::serve(&args),
     }
 }

@@ -36,6 +36,13 @@ impl Usage {
         Ok(Usage { cpu, written_bytes, read_bytes, resident_bytes })
     }
 
+    /// The most memory that a process ever had.
+    pub(crate) fn peak_resident_bytes(pid: u32) -> Result<u64> {
+        let path = format!("/proc/{pid}/status");
+        let status = fs::read_to_string(&path).context(path)?;
+        Ok(number_after(&status, "VmHWM:").unwrap_or(0) << 10)
+    }
+
     /// What was used since `earlier`; the memory is that of now.
     pub(crate) fn since(self, earlier: Usage) -> Usage {
         let grown = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
@@ -76,6 +83,7 @@ mod tests {
     fn reads_this_process() {
         let before = Usage::of(std::process::id()).unwrap();
         assert!(before.resident_bytes > 0);
+        assert!(Usage::peak_resident_bytes(std::process::id()).unwrap() >= before.resident_bytes);
         let at = |seconds, written, read, resident_bytes| Usage {
             cpu: Duration::from_secs(seconds),
             written_bytes: Some(written),

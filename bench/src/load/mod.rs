@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 pub(crate) use connection::{Connection, Request};
-pub(crate) use run::{Load, Measured, Stream, measure, once};
+pub(crate) use run::{Load, Measured, Stream, measure, once, pin};
 
 /// What an answer was worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

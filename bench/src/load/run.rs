@@ -141,7 +141,7 @@ fn run_stream(load: Load, stream: Stream, schedule: Option<Schedule>, phase: &At
 }
 
 /// Pins this thread to a core, if one is given.
-fn pin(cpu: Option<usize>) -> Result<()> {
+pub(crate) fn pin(cpu: Option<usize>) -> Result<()> {
     let Some(id) = cpu else {
         return Ok(());
     };
