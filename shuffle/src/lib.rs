@@ -1,9 +1,12 @@
 //! The shuffle: Apache Uniffle's server and coordinator on Watershed's engine.
 
 pub mod coordinator;
+pub mod metrics;
 pub mod store;
 pub mod wire;
 
+#[cfg(feature = "server")]
+mod admin;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]

@@ -18,14 +18,18 @@ use watershed_core::io::probe::probe;
 use watershed_core::io::shards::{Placement, start_shards};
 use watershed_core::io::supervisor::{Outcome, Supervisor};
 use watershed_core::units::ShardId;
+use watershed_daemon::admin::Admin;
 use watershed_daemon::cpu_lock::{CpuLockError, CpuLocks};
 use watershed_daemon::directory_lock::{DirectoryLock, DirectoryLockError};
 use watershed_daemon::exit::{Exit, Failure};
-use watershed_daemon::lifecycle::Shutdown;
+use watershed_daemon::lifecycle::{Readiness, Shutdown};
+use watershed_daemon::scrape::{Scrape, Scraper};
 use watershed_daemon::settings::{Cores, Machine};
 
 use crate::SERVICE;
+use crate::admin;
 use crate::grpc::{self, ControlThread, Job, Port, ServerPorts, ShardHandle};
+use crate::metrics::ShardMetrics;
 use crate::server::{self, STAGING_BYTES, ShardConfig};
 use crate::settings::Settings;
 use crate::store::{ImageOf, StoreConfig};
@@ -40,6 +44,8 @@ const WINDOWS_BYTES_MIN: u64 = 12 << 20;
 const WINDOWS_BYTES_MAX: u64 = 64 << 20;
 /// How long a pinned shard looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
+/// Why a service that starts is not ready.
+const STARTING: &str = "starting";
 /// Of the data directory.
 const FORMAT_VERSION: u32 = 1;
 
@@ -80,6 +86,7 @@ pub struct Shuffle {
     ports: Vec<ServerPorts>,
     listen: SocketAddr,
     shutdown: Shutdown,
+    admin: Option<Admin>,
     _directory: DirectoryLock,
     _cpus: Option<CpuLocks>,
 }
@@ -92,6 +99,9 @@ impl Shuffle {
         prepare(settings)?;
         probe(&settings.data_dir).map_err(|failure| Fault::Refused(failure.to_string()))?;
         let count = shard_count(settings)?;
+        let readiness = Readiness::starting(STARTING);
+        let scraper = Scraper::default();
+        let admin = start_admin(settings, &readiness, &shutdown, &scraper)?;
         let listeners = bind_grpc(settings, count)?;
         let (jobs, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| thread_channel::<Job>()).unzip();
         let (bound, bindings) = mpsc::channel();
@@ -106,9 +116,10 @@ impl Shuffle {
             return Err(ended_early(supervisor.join()).into());
         };
         let shards: Vec<ShardHandle> = jobs.into_iter().map(ShardHandle::new).collect();
-        let (control, ports) = serve(settings, listeners, &netty, &shards)?;
+        let (control, ports) = serve(settings, listeners, &netty, &shards, &readiness)?;
         let listen = SocketAddr::new(settings.listen.ip(), ports.first().map_or(0, |first| first.grpc));
         let shards = Arc::new(Mutex::new(shards));
+        scraper.set(scrape_of(&shards));
         let ending = Arc::clone(&shards);
         // Shards end when nobody can give them work.
         let stop_control = control.stopper();
@@ -117,7 +128,8 @@ impl Shuffle {
             lock(&ending).clear();
         });
         let control = Some(control);
-        Ok(Shuffle { control, supervisor, shards, ports, listen, shutdown, _directory: directory, _cpus: cpus })
+        readiness.clear(STARTING);
+        Ok(Shuffle { control, supervisor, shards, ports, listen, shutdown, admin, _directory: directory, _cpus: cpus })
     }
 
     /// The coordinator's address, with the port that was bound.
@@ -127,7 +139,7 @@ impl Shuffle {
 
     /// Where admin HTTP was bound, if it is on.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        None
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// gRPC and Netty port of each shard.
@@ -166,12 +178,33 @@ impl Drop for Shuffle {
     }
 }
 
+fn start_admin(
+    settings: &Settings,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+    scraper: &Scraper<ShardMetrics>,
+) -> Result<Option<Admin>, Fault> {
+    let start = |address: SocketAddr| {
+        let started = admin::start(address, readiness.clone(), shutdown.clone(), scraper.clone());
+        started.map_err(|error| Fault::io("listen on", address.to_string(), 0, &error))
+    };
+    settings.admin.map(start).transpose()
+}
+
+/// Asks the shards that run; keeps none of them from ending.
+fn scrape_of(shards: &Arc<Mutex<Vec<ShardHandle>>>) -> Scrape<ShardMetrics> {
+    let shards = Arc::clone(shards);
+    let ask = |shard: &ShardHandle| shard.ask(|shard| Box::new(server::scrape(shard)));
+    Box::new(move || lock(&shards).iter().map(ask).collect())
+}
+
 /// The control thread over shards that run, and where each is reached.
 fn serve(
     settings: &Settings,
     listeners: Vec<TcpListener>,
     netty: &[u16],
     shards: &[ShardHandle],
+    readiness: &Readiness,
 ) -> Result<(ControlThread, Vec<ServerPorts>), Fault> {
     let fault = |error: io::Error| Fault::io("listen on", settings.listen.to_string(), 0, &error);
     let addresses: io::Result<Vec<SocketAddr>> = listeners.iter().map(TcpListener::local_addr).collect();
@@ -181,7 +214,7 @@ fn serve(
     let ports: Vec<ServerPorts> = addresses.iter().zip(netty).map(of).collect();
     let served = listeners.into_iter().zip(shards.iter().cloned()).zip(ports.iter().cloned());
     let served = served.map(|((listener, shard), told)| Port { listener, shard, told }).collect();
-    let control = ControlThread::start(served).map_err(fault)?;
+    let control = ControlThread::start(served, readiness.clone()).map_err(fault)?;
     Ok((control, ports))
 }
 

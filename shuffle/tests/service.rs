@@ -16,6 +16,7 @@ use watershed_shuffle::wire::bitmap::BlockIds;
 use watershed_shuffle::wire::index;
 use watershed_shuffle::wire::proto::coordinator_server_client::CoordinatorServerClient;
 use watershed_shuffle::wire::proto::shuffle_server_client::ShuffleServerClient;
+use watershed_shuffle::wire::proto::shuffle_server_internal_client::ShuffleServerInternalClient;
 use watershed_shuffle::wire::proto::*;
 
 const APPLICATION: &str = "application-1";
@@ -27,7 +28,7 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn start(directory: &Path) -> Shuffle {
-    let set = ["listen=127.0.0.1:0", "admin=none", "cores=unbound:1", "memory=64MiB"].map(str::to_owned);
+    let set = ["listen=127.0.0.1:0", "admin=127.0.0.1:0", "cores=unbound:1", "memory=64MiB"].map(str::to_owned);
     let data_dir = format!("data_dir={}", directory.display());
     let asked = Asked { set: set.into_iter().chain([data_dir]).collect(), ..Asked::default() };
     Shuffle::start_until(&resolve(&asked, &Machine::probe()).unwrap(), Shutdown::default()).unwrap()
@@ -334,5 +335,81 @@ fn what_is_no_frame_ends_its_connection_and_no_other() {
             assert_eq!(status_of(&mut stream), (3, 0));
         }
         drop(many);
+    });
+}
+
+fn page(service: &Shuffle, path: &str) -> String {
+    let mut socket = TcpStream::connect(service.admin_addr().unwrap()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).unwrap();
+    reply.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// A gauge or counter of shard 0.
+fn figure(service: &Shuffle, name: &str) -> u64 {
+    let text = page(service, "/metrics");
+    let value = text.lines().find_map(|line| line.strip_prefix(&format!("watershed_shuffle_{name}{{shard=\"0\"}} ")));
+    value.unwrap_or_else(|| panic!("{name} is missing in\n{text}")).parse().unwrap()
+}
+
+#[test]
+fn admin_http_shows_what_a_client_sent() {
+    let directory = directory("admin");
+    run(async {
+        let service = start(&directory);
+        let mut server = client(&service).await;
+        let app_id = APPLICATION.to_owned();
+        server.register_shuffle(ShuffleRegisterRequest { app_id, ..Default::default() }).await.unwrap();
+        push(&mut server, 0..10).await;
+        assert_eq!(page(&service, "/ready"), "{\"ready\":true,\"reasons\":[]}\n");
+        assert_eq!((figure(&service, "received_blocks_total"), figure(&service, "blocks_held")), (10, 10));
+        let bytes: usize = (0..10).map(|block| bytes_of(block).len()).sum();
+        assert_eq!(figure(&service, "received_bytes_total"), bytes as u64);
+        assert_eq!(figure(&service, "ticket_wait_seconds_count"), 1);
+        let shown: serde_json::Value = serde_json::from_str(&page(&service, "/apps")).unwrap();
+        let application = &shown["applications"][0];
+        assert_eq!((&application["application"], &application["blocks"]), (&APPLICATION.into(), &10.into()));
+        assert_eq!((&application["shards"][0]["shuffles"], &application["disk_bytes"]), (&1.into(), &0.into()));
+        service.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_shard_that_leaves_serves_what_it_has_and_takes_nothing_new() {
+    let directory = directory("decommission");
+    run(async {
+        let service = start(&directory);
+        let mut server = client(&service).await;
+        let app_id = APPLICATION.to_owned();
+        server.register_shuffle(ShuffleRegisterRequest { app_id, ..Default::default() }).await.unwrap();
+        push(&mut server, 0..10).await;
+        let mut internal = ShuffleServerInternalClient::new(channel(&service).await);
+        assert_eq!(internal.decommission(DecommissionRequest {}).await.unwrap().into_inner().status, 0);
+
+        let mut coordinator = CoordinatorServerClient::new(channel(&service).await);
+        let mut assigned = tokio::spawn(async move {
+            let ask = GetShuffleServerRequest { partition_num: 1, partition_num_per_range: 1, ..Default::default() };
+            coordinator.get_shuffle_assignments(ask).await.unwrap().into_inner().assignments.len()
+        });
+        let early = tokio::time::timeout(Duration::from_millis(500), &mut assigned).await;
+        assert!(early.is_err(), "a new shuffle waits for another server");
+        push(&mut server, 10..20).await;
+        assert_eq!(in_memory(&mut server).await, 20, "what is registered goes on");
+        assert!(page(&service, "/ready").contains("decommissioning (port "));
+        assert_eq!((figure(&service, "decommissioning"), figure(&service, "decommissioned")), (1, 0));
+
+        let gone = ShuffleUnregisterByAppIdRequest { app_id: APPLICATION.to_owned() };
+        server.unregister_shuffle_by_app_id(gone).await.unwrap();
+        while !page(&service, "/ready").contains("decommissioned (port ") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!((figure(&service, "decommissioning"), figure(&service, "decommissioned")), (0, 1));
+        assert!(!assigned.is_finished());
+        internal.cancel_decommission(CancelDecommissionRequest {}).await.unwrap();
+        assert_eq!(assigned.await.unwrap(), 1, "whoever waited gets the server that stays");
+        assert_eq!(page(&service, "/ready"), "{\"ready\":true,\"reasons\":[]}\n");
+        service.stop().unwrap();
     });
 }

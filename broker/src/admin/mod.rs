@@ -57,6 +57,7 @@ pub fn start(address: SocketAddr, state: AdminState) -> io::Result<Admin> {
         service: SERVICE,
         versions: &[("kafka_protocol", "4.2")],
         pages: &[DASHBOARD],
+        views: &[],
         readiness: state.readiness.clone(),
         shutdown: state.shutdown.clone(),
         exposition: state,

@@ -21,10 +21,15 @@ use crate::lifecycle::{Readiness, Shutdown};
 /// OpenMetrics text, which Prometheus reads.
 const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What `/metrics` says; asked anew for each scrape, on the admin thread, which must not be blocked.
+/// What `/metrics` and a service's own views say; asked anew for each request, on the admin thread, which must not be blocked.
 pub trait Exposition: Send + Sync + 'static {
     /// OpenMetrics text. `is_ready` is what `/ready` says at this moment.
     fn text(&self, is_ready: bool) -> impl Future<Output = Result<String, fmt::Error>> + Send;
+
+    /// What one of [`Site::views`] shows at this moment.
+    fn view(&self, _path: &'static str) -> impl Future<Output = serde_json::Value> + Send {
+        async { serde_json::Value::Null }
+    }
 }
 
 /// A page that never changes.
@@ -40,6 +45,8 @@ pub struct Site<E> {
     /// What `/version` says beside name and version.
     pub versions: &'static [(&'static str, &'static str)],
     pub pages: &'static [Page],
+    /// Paths of pages in JSON that are made anew for each request.
+    pub views: &'static [&'static str],
     pub readiness: Readiness,
     pub shutdown: Shutdown,
     pub exposition: E,
@@ -106,7 +113,12 @@ fn routes<E: Exposition>(site: Site<E>) -> Router {
     let own = |routes: Router<Arc<Site<E>>>, page: &'static Page| {
         routes.route(page.path, get(move || async move { ([(header::CONTENT_TYPE, page.content_type)], page.body) }))
     };
-    site.pages.iter().fold(routes, own).with_state(Arc::new(site))
+    let view = |routes: Router<Arc<Site<E>>>, &path: &&'static str| {
+        let show = move |State(site): State<Arc<Site<E>>>| async move { as_json(site.exposition.view(path).await) };
+        routes.route(path, get(show))
+    };
+    let routes = site.pages.iter().fold(routes, own);
+    site.views.iter().fold(routes, view).with_state(Arc::new(site))
 }
 
 async fn ready<E: Exposition>(State(site): State<Arc<Site<E>>>) -> Response {

@@ -50,6 +50,7 @@ pub mod admin;
 pub mod cpu_lock;
 pub mod directory_lock;
 pub mod exit;
+pub mod exposition;
 pub mod lifecycle;
 pub mod logging;
 pub mod process;

@@ -25,6 +25,10 @@ impl Exposition for Level {
     async fn text(&self, is_ready: bool) -> Result<String, fmt::Error> {
         if is_ready { Ok("level 7\n# EOF\n".to_owned()) } else { Err(fmt::Error) }
     }
+
+    async fn view(&self, path: &'static str) -> serde_json::Value {
+        serde_json::json!({ path: 7 })
+    }
 }
 
 fn get(at: SocketAddr, path: &str) -> (u16, String) {
@@ -44,6 +48,7 @@ fn a_service_shows_its_own_words_pages_and_figures() {
         service: GAUGE,
         versions: &[("scale", "2")],
         pages: &[Page { path: "/scale", content_type: "text/plain", body: "metres\n" }],
+        views: &["/levels"],
         readiness: readiness.clone(),
         shutdown: Shutdown::default(),
         exposition: Level,
@@ -53,6 +58,7 @@ fn a_service_shows_its_own_words_pages_and_figures() {
     let version = serde_json::json!({ "name": "watershed-gauge", "version": "1.2.3", "scale": "2" });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&get(at, "/version").1).unwrap(), version);
     assert_eq!(get(at, "/scale"), (200, "metres\n".to_owned()));
+    assert_eq!(get(at, "/levels"), (200, "{\"/levels\":7}\n".to_owned()));
     assert_eq!((get(at, "/ready").0, get(at, "/metrics").0), (503, 500), "a scrape that fails is told");
     readiness.clear("filling");
     assert_eq!((get(at, "/ready").0, get(at, "/metrics")), (200, (200, "level 7\n# EOF\n".to_owned())));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 use watershed_core::units::Now;
+use watershed_daemon::lifecycle::Readiness;
 
 use super::shard_handle::ShardHandle;
 use crate::coordinator::{
@@ -52,14 +53,15 @@ struct Inner {
     started: Instant,
     /// A server can take shuffles that could not before.
     came: Notify,
+    readiness: Readiness,
 }
 
 impl CoordinatorService {
-    pub(crate) fn new() -> CoordinatorService {
+    pub(crate) fn new(readiness: Readiness) -> CoordinatorService {
         let client_conf = CLIENT_CONF.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let config = CoordinatorConfig { client_conf, ..CoordinatorConfig::default() };
         let machine = Mutex::new(Coordinator::new(config, Now::default()));
-        CoordinatorService(Arc::new(Inner { machine, started: Instant::now(), came: Notify::new() }))
+        CoordinatorService(Arc::new(Inner { machine, started: Instant::now(), came: Notify::new(), readiness }))
     }
 
     fn machine(&self) -> MutexGuard<'_, Coordinator> {
@@ -78,23 +80,41 @@ impl CoordinatorService {
         }
     }
 
+    /// Reports one of this process's shards; nothing if it has ended.
+    pub(super) async fn hear_shard(&self, ports: &ServerPorts, shard: &ShardHandle) {
+        let state = shard.call(|shard| async move { (shard.state(), shard.status()) }).await;
+        let Ok(((usage, is_healthy), status)) = state else { return };
+        self.show(ports, status);
+        self.hear(Heartbeat {
+            address: ports.address(),
+            used_memory_bytes: usage.chunk_bytes.cast_signed(),
+            pre_allocated_memory_bytes: usage.promised_bytes.cast_signed(),
+            available_memory_bytes: usage.free_bytes().cast_signed(),
+            flush_events_in_flight: 0,
+            tags: TAGS.map(str::to_owned).into(),
+            is_healthy,
+            status: Some(status),
+        });
+    }
+
+    /// A shard that leaves is a reason not to be ready.
+    fn show(&self, ports: &ServerPorts, status: Health) {
+        for (leaving, word) in
+            [(Health::Decommissioning, "decommissioning"), (Health::Decommissioned, "decommissioned")]
+        {
+            let reason = format!("{word} (port {})", ports.grpc);
+            match status == leaving {
+                true => self.0.readiness.block(&reason),
+                false => self.0.readiness.clear(&reason),
+            }
+        }
+    }
+
     /// Reports this process's shards, for ever.
     pub(super) async fn hear_own(self, shards: Vec<(ServerPorts, ShardHandle)>) {
         loop {
             for (ports, shard) in &shards {
-                let state = shard.call(|shard| async move { shard.state() }).await;
-                if let Ok((usage, is_healthy)) = state {
-                    self.hear(Heartbeat {
-                        address: ports.address(),
-                        used_memory_bytes: usage.chunk_bytes.cast_signed(),
-                        pre_allocated_memory_bytes: usage.promised_bytes.cast_signed(),
-                        available_memory_bytes: usage.free_bytes().cast_signed(),
-                        flush_events_in_flight: 0,
-                        tags: TAGS.map(str::to_owned).into(),
-                        is_healthy,
-                        status: Some(Health::Active),
-                    });
-                }
+                self.hear_shard(ports, shard).await;
             }
             let gone = self.machine().expire(self.now());
             for application in gone {

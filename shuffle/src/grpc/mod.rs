@@ -5,6 +5,7 @@
 //! for the crossing.
 
 mod coordinator;
+mod decommission;
 mod shard_handle;
 mod shuffle_server;
 
@@ -15,11 +16,14 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use watershed_daemon::lifecycle::Readiness;
 
 use crate::wire::proto::coordinator_server_server::CoordinatorServerServer;
+use crate::wire::proto::shuffle_server_internal_server::ShuffleServerInternalServer;
 use crate::wire::proto::shuffle_server_server::ShuffleServerServer;
 
 pub(crate) use coordinator::{CoordinatorService, ServerPorts};
+use decommission::DecommissionService;
 pub(crate) use shard_handle::{Job, ShardHandle};
 use shuffle_server::ShuffleService;
 
@@ -52,19 +56,18 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl ControlThread {
-    /// Serves all ports; the first also the coordinator.
-    pub(crate) fn start(ports: Vec<Port>) -> io::Result<ControlThread> {
+    /// Serves all ports; the first also the coordinator. Shards that leave are reasons in `readiness`.
+    pub(crate) fn start(ports: Vec<Port>, readiness: Readiness) -> io::Result<ControlThread> {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let body = move || {
             runtime.block_on(async move {
-                let coordinator = CoordinatorService::new();
+                let coordinator = CoordinatorService::new(readiness);
                 let own = ports.iter().map(|port| (port.told.clone(), port.shard.clone())).collect();
                 tokio::spawn(coordinator.clone().hear_own(own));
-                let mut coordinator = Some(coordinator);
                 let mut serving = Vec::new();
-                for port in ports {
-                    serving.push(tokio::spawn(serve(port, coordinator.take(), stopped.clone())));
+                for (place, port) in ports.into_iter().enumerate() {
+                    serving.push(tokio::spawn(serve(port, coordinator.clone(), place == 0, stopped.clone())));
                 }
                 for server in serving {
                     if let Ok(Err(error)) = server.await {
@@ -99,10 +102,13 @@ impl Drop for ControlThread {
 
 async fn serve(
     port: Port,
-    coordinator: Option<CoordinatorService>,
+    coordinator: CoordinatorService,
+    is_coordinator: bool,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(port.listener)?).with_nodelay(Some(true));
+    let own = is_coordinator.then(|| CoordinatorServerServer::new(coordinator.clone()));
+    let decommission = DecommissionService { coordinator, told: port.told, shard: port.shard.clone() };
     let shuffle = ShuffleServerServer::new(ShuffleService::new(port.shard))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -110,7 +116,8 @@ async fn serve(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES);
-    let routes = server.add_service(shuffle).add_optional_service(coordinator.map(CoordinatorServerServer::new));
+    let routes = server.add_service(shuffle).add_service(ShuffleServerInternalServer::new(decommission));
+    let routes = routes.add_optional_service(own);
     let until = async move {
         // An error is the sender's end, which also says stop.
         let _ = stopped.wait_for(|stop| *stop).await;

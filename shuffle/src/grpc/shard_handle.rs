@@ -4,6 +4,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tonic::Status;
 use watershed_core::io::executor::spawn;
 use watershed_core::io::notify::{ThreadSender, answer};
@@ -35,6 +36,19 @@ impl ShardHandle {
         });
         self.0.send(job).map_err(|_| ended())?;
         awaited.await.ok_or_else(ended)
+    }
+
+    /// Asks for `work` and does not wait. Whoever waits for the value of a shard that has ended gets an error.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shard) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (answer, awaited) = oneshot::channel();
+        // Nobody may wait any more.
+        let job: Job = Box::new(move |shard| drop(answer.send(work(shard))));
+        // A job that comes back takes its answer with it.
+        drop(self.0.send(job));
+        awaited
     }
 
     /// Whether the shard answers within `at_most`. Blocks this thread.

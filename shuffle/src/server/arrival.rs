@@ -10,7 +10,7 @@ use watershed_core::io::executor::{machine_now, yield_if_needed};
 
 use super::connection::status_of;
 use super::shard::{Shard, count};
-use crate::store::{BlockHead, Refusal, Send, ShuffleId};
+use crate::store::{BlockHead, Kept, Refusal, Send, ShuffleId};
 use crate::wire::proto::{SendShuffleDataRequest, ShuffleBlock, StatusCode};
 
 /// A frame of blocks under way.
@@ -53,7 +53,8 @@ impl Arrival {
         }
         // A shuffle that was dropped meanwhile wants no blocks: its sender learns it from its next call.
         if let Some((position, _)) = self.open.take() {
-            let _ = self.shard.store.borrow_mut().keep(self.shuffle, partition, head, position);
+            let kept = self.shard.store.borrow_mut().keep(self.shuffle, partition, head, position);
+            count(&self.shard.figures.duplicate_blocks, u64::from(kept == Ok(Kept::Again)));
         }
         count(&self.shard.figures.received_bytes, u64::from(head.length));
         count(&self.shard.figures.received_blocks, 1);

@@ -18,7 +18,7 @@ use watershed_core::io::socket::Stream;
 
 use super::arrival::{Arrival, Unsound};
 use super::reads::{Asked, InMemory, ReadError};
-use super::shard::Shard;
+use super::shard::{Shard, count};
 use super::window::{End, Window};
 use crate::store::{BlockHead, Refusal};
 use crate::wire::bitmap::{BitmapError, attempt_filter};
@@ -82,8 +82,25 @@ impl Drop for Owed {
     }
 }
 
+/// Counts a connection, as long as it is served.
+struct Counted(Rc<Shard>);
+
+impl Counted {
+    fn new(shard: &Rc<Shard>) -> Counted {
+        count(&shard.figures.connections, 1);
+        Counted(Rc::clone(shard))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        count(&self.0.figures.connections_ended, 1);
+    }
+}
+
 /// Serves a client until it leaves.
 pub(crate) async fn serve(shard: Rc<Shard>, stream: Stream) {
+    let _counted = Counted::new(&shard);
     let replies = Rc::new(Replies {
         stream: stream.clone(),
         queue: RefCell::default(),

@@ -53,10 +53,12 @@ async fn write_and_tell(shard: &Rc<Shard>, run: Run) {
             shard.store.borrow_mut().end_run(run.id, machine_now());
             shard.is_ailing.set(false);
             count(&shard.figures.written_bytes, run.bytes);
+            count(&shard.figures.runs, 1);
             shard.settle();
         }
         Err(fault) => {
             shard.store.borrow_mut().fail_run(run.id);
+            count(&shard.figures.failed_runs, 1);
             if !shard.is_ailing.replace(true) {
                 tracing::error!(%fault, shard = shard.id.0, "blocks stay in memory: they cannot be written");
             }

@@ -9,6 +9,7 @@ mod flusher;
 mod keeping;
 mod permits;
 pub(crate) mod reads;
+mod scrape;
 pub(crate) mod shard;
 mod window;
 
@@ -26,6 +27,7 @@ use crate::grpc::Job;
 use shard::Shard;
 
 pub(crate) use flusher::STAGING_BYTES;
+pub(crate) use scrape::scrape;
 pub(crate) use shard::ShardConfig;
 
 const TICK: Duration = Duration::from_millis(250);

@@ -10,14 +10,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use watershed_core::error::Fault;
-use watershed_core::io::arena::{Arena, Lease, Parcel, Slice};
+use watershed_core::io::arena::{Arena, ArenaUsage, Lease, Parcel, Slice};
 use watershed_core::io::bell::{Bell, Promise};
-use watershed_core::io::executor::{machine_now, sleep, spawn};
+use watershed_core::io::executor::{machine_now, now, sleep, spawn};
 use watershed_core::io::file::{self, File, OpenHow};
 use watershed_core::units::{ChunkId, ShardId};
 
 use super::permits::Permits;
 use super::reads::READ_BYTES;
+use crate::coordinator::ServerStatus;
+use crate::metrics::Waits;
 use crate::store::{Answer, ImageOf, Order, Parked, Refusal, ShuffleId, Store, StoreConfig, Usage};
 use crate::wire::bitmap::BlockIds;
 
@@ -56,6 +58,8 @@ pub(crate) struct Shard {
     pub(crate) changed: Bell,
     /// The disk failed: new work goes elsewhere.
     pub(crate) is_ailing: Cell<bool>,
+    /// An operator wants it gone: it takes no new shuffles.
+    pub(crate) is_leaving: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
     pub(crate) figures: Figures,
 }
@@ -66,9 +70,15 @@ pub(crate) struct Figures {
     pub(crate) received_bytes: Cell<u64>,
     pub(crate) received_blocks: Cell<u64>,
     pub(crate) refused_blocks: Cell<u64>,
+    pub(crate) duplicate_blocks: Cell<u64>,
+    pub(crate) runs: Cell<u64>,
+    pub(crate) failed_runs: Cell<u64>,
     pub(crate) written_bytes: Cell<u64>,
     pub(crate) read_bytes: Cell<u64>,
     pub(crate) sent_bytes: Cell<u64>,
+    pub(crate) connections: Cell<u64>,
+    pub(crate) connections_ended: Cell<u64>,
+    pub(crate) ticket_waits: RefCell<Waits>,
 }
 
 pub(crate) fn count(figure: &Cell<u64>, by: u64) {
@@ -93,6 +103,7 @@ impl Shard {
             starving: Cell::new(0),
             changed: Bell::default(),
             is_ailing: Cell::new(false),
+            is_leaving: Cell::new(false),
             stopping: Cell::new(false),
             figures: Figures::default(),
         }))
@@ -105,6 +116,20 @@ impl Shard {
     /// Memory as it is counted, and whether the shard can take more.
     pub(crate) fn state(&self) -> (Usage, bool) {
         (self.store.borrow().usage(), !self.is_ailing.get())
+    }
+
+    /// Memory for blocks, for work and for reads.
+    pub(crate) fn arenas(&self) -> [ArenaUsage; 3] {
+        [&self.blocks, &self.work, &self.reads].map(Arena::usage)
+    }
+
+    /// What the shard says of itself as a server. One that leaves has gone when nobody is registered.
+    pub(crate) fn status(&self) -> ServerStatus {
+        match (self.is_leaving.get(), self.store.borrow().is_empty()) {
+            (false, _) => ServerStatus::Active,
+            (true, false) => ServerStatus::Decommissioning,
+            (true, true) => ServerStatus::Decommissioned,
+        }
     }
 
     // Who is registered.
@@ -141,7 +166,10 @@ impl Shard {
         let promise = Rc::<Promise<Answer>>::default();
         self.waiting.borrow_mut().insert(parked, Rc::clone(&promise));
         self.settle();
-        Ok(promise.kept().await)
+        let asked = now();
+        let answer = promise.kept().await;
+        self.figures.ticket_waits.borrow_mut().observe(now() - asked);
+        Ok(answer)
     }
 
     pub(crate) fn report(&self, application: &str, shuffle: i32, blocks: &[(i32, Vec<i64>)]) -> Result<(), Refusal> {

@@ -428,6 +428,11 @@ impl Store {
         self.applications.iter().map(one).collect()
     }
 
+    /// Whether anybody is registered.
+    pub fn is_empty(&self) -> bool {
+        self.applications.is_empty()
+    }
+
     /// Blocks of all shuffles.
     pub fn block_count(&self) -> u64 {
         self.block_count
