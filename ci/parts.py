@@ -313,7 +313,7 @@ PARTS = (
     Part("flips", flips, "damage in every kind of file: refused by name, mended, or told at its offset"),
     Part("crowd", crowd, "2,000 idle, slow and stopped clients under a memory limit"),
     Part("kills", kills, "kill -9 under load: every acknowledged record once, at its offset"),
-    Part("spark", spark, "Spark's jobs through the shuffle service give what its own shuffle gives; the service killed amid them", quick=False),
+    Part("spark", spark, "Spark's jobs through the shuffle service give what its own shuffle gives; the service killed amid them"),
     Part("spark-full", spark_full, "every job at every transport, master, memory and number of shards, and every kill", quick=False),
     Part("compared", compared, "every answer of Java's AdminClient beside Apache Kafka's, field by field", quick=False),
     Part("suites", suites, "all that must pass of the suites that other projects wrote, on one shard and on three", quick=False),
