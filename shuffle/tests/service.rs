@@ -156,6 +156,25 @@ fn a_stop_in_order_keeps_blocks_and_reports() {
 }
 
 #[test]
+fn a_read_of_blocks_from_many_runs_is_served_with_little_memory() {
+    let directory = directory("many-runs");
+    run(async {
+        for block in 0..80 {
+            let service = start(&directory);
+            let mut client = client(&service).await;
+            if block == 0 {
+                let register = ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() };
+                client.register_shuffle(register).await.unwrap();
+            }
+            push(&mut client, block..block + 1).await;
+            service.stop().unwrap();
+        }
+        let service = start(&directory);
+        assert_eq!(on_disk(&mut client(&service).await).await, (0..80).collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn s6_what_a_kill_took_is_unknown_and_not_empty() {
     let directory = directory("kill");
     run(async {

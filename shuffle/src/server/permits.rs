@@ -38,18 +38,16 @@ impl Permits {
         }
     }
 
-    /// Waits in line for `count`; `None` if there are never so many.
-    pub(crate) async fn take(&self, count: usize) -> Option<Held<'_>> {
-        if count > self.total {
-            return None;
-        }
+    /// Waits in line for `count`. Who wants more than there are takes all, and is alone.
+    pub(crate) async fn take(&self, count: usize) -> Held<'_> {
+        let count = count.min(self.total);
         let number = self.next.get();
         self.next.set(number + 1);
         self.line.borrow_mut().push_back(number);
         let place = Place { permits: self, number };
         self.changed.until(|| self.line.borrow().front() == Some(&place.number) && self.free.get() >= count).await;
         self.free.set(self.free.get() - count);
-        Some(Held { permits: self, count })
+        Held { permits: self, count }
     }
 }
 

@@ -9,14 +9,14 @@ use watershed_core::error::Fault;
 use watershed_core::io::arena::{Lease, Slice};
 use watershed_core::io::executor::{JoinHandle, spawn};
 use watershed_core::io::file::File;
-use watershed_core::units::{block_ceil, block_floor};
+use watershed_core::units::{BLOCK_BYTES, block_ceil, block_floor};
 
 use super::shard::{Shard, count, memory_of};
 use crate::store::{BlockHead, Extent, Refusal};
 use crate::wire::bitmap::BlockIds;
 use crate::wire::index::IndexEntry;
 
-pub(crate) const READ_BYTES: u64 = 1 << 20;
+const READ_BYTES: u64 = 1 << 20;
 
 /// Why a read fails.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +84,11 @@ impl Shard {
         let shuffle = self.find(&asked.application, asked.shuffle)?;
         let extents = self.store.borrow().extents(shuffle, asked.partition, offset, length)?;
         let file = self.file(shuffle).ok_or(Refusal::NoSuchBytes)?;
-        let piece_count = extents.iter().map(pieces_of).sum();
-        let _permits = self.read_permits.take(piece_count).await.ok_or(ReadError::TooMuch(length))?;
+        let memory: u64 = extents.iter().map(memory_of_extent).sum();
+        if memory > self.reads.usage().limit_bytes as u64 {
+            return Err(ReadError::TooMuch(length));
+        }
+        let _permits = self.read_permits.take((memory / BLOCK_BYTES) as usize).await;
         let mut bytes = Vec::new();
         for extent in &extents {
             let from = bytes.len();
@@ -100,13 +103,10 @@ impl Shard {
     async fn read_extent(&self, file: &File, extent: &Extent, bytes: &mut Vec<Slice>) -> Result<(), Fault> {
         let end = extent.file_start + extent.length;
         let mut reads: Vec<(Reading, Range<usize>)> = Vec::new();
-        let mut at = block_floor(extent.file_start);
-        while at < end {
-            let to = (at + READ_BYTES).min(block_ceil(end));
+        for (at, to) in pieces_of(extent) {
             let wanted = (extent.file_start.max(at) - at) as usize..(end.min(to) - at) as usize;
             let lease = memory_of(&self.reads, (to - at) as usize).await;
             reads.push((spawn(read(file.clone(), lease, at, (to - at) as usize, wanted.end)), wanted));
-            at = to;
         }
         for (read, wanted) in reads {
             bytes.push(read.await?.slice(wanted));
@@ -117,9 +117,16 @@ impl Shard {
 
 type Reading = JoinHandle<Result<Slice, Fault>>;
 
-/// How many reads an extent takes.
-fn pieces_of(extent: &Extent) -> usize {
-    (block_ceil(extent.file_start + extent.length) - block_floor(extent.file_start)).div_ceil(READ_BYTES) as usize
+/// The pieces in which an extent is read: where each begins and ends in the file, in whole blocks of disk.
+fn pieces_of(extent: &Extent) -> impl Iterator<Item = (u64, u64)> {
+    let end = block_ceil(extent.file_start + extent.length);
+    let starts = (block_floor(extent.file_start)..end).step_by(READ_BYTES as usize);
+    starts.map(move |start| (start, (start + READ_BYTES).min(end)))
+}
+
+/// What an arena gives for the pieces: each the next power of two.
+fn memory_of_extent(extent: &Extent) -> u64 {
+    pieces_of(extent).map(|(start, end)| (end - start).next_power_of_two()).sum()
 }
 
 /// Reads `bytes` at `position`, of which the first `needed` must be there.

@@ -14,10 +14,9 @@ use watershed_core::io::arena::{Arena, ArenaUsage, Lease, Parcel, Slice};
 use watershed_core::io::bell::{Bell, Promise};
 use watershed_core::io::executor::{machine_now, now, sleep, spawn};
 use watershed_core::io::file::{self, File, OpenHow};
-use watershed_core::units::{ChunkId, ShardId};
+use watershed_core::units::{BLOCK_BYTES, ChunkId, ShardId};
 
 use super::permits::Permits;
-use super::reads::READ_BYTES;
 use crate::coordinator::ServerStatus;
 use crate::metrics::Waits;
 use crate::store::{Answer, ImageOf, Order, Parked, Refusal, ShuffleId, Store, StoreConfig, Usage};
@@ -25,6 +24,9 @@ use crate::wire::bitmap::BlockIds;
 
 /// How long a task sleeps before it looks for memory again. Only whoever is short of it waits like this.
 const MEMORY_WAIT: Duration = Duration::from_millis(1);
+
+/// What one read at a time may take beyond its share: a client asks for 14 MiB at once, which may lie in very many pieces.
+const READ_EXCESS_BYTES: usize = 64 << 20;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ pub(crate) struct Shard {
     blocks: Arena,
     work: Arena,
     pub(crate) reads: Arena,
-    /// One for each piece that is read into that.
+    /// One for each 4 KiB of what is promised of that.
     pub(crate) read_permits: Permits,
     parcels: RefCell<BTreeMap<ChunkId, Parcel>>,
     files: RefCell<BTreeMap<ShuffleId, File>>,
@@ -94,8 +96,8 @@ impl Shard {
             store: RefCell::new(store),
             blocks,
             work: Arena::new(config.work_bytes)?,
-            reads: Arena::new(config.read_bytes)?,
-            read_permits: Permits::new(config.read_bytes / READ_BYTES as usize),
+            reads: Arena::new(config.read_bytes + READ_EXCESS_BYTES)?,
+            read_permits: Permits::new(config.read_bytes / BLOCK_BYTES as usize),
             parcels: RefCell::default(),
             files: RefCell::default(),
             directory: config.directory.clone(),
