@@ -442,3 +442,18 @@ pub(crate) fn read_status(error: &ReadError) -> StatusCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_is_sent_what_it_cannot_read() {
+        let refusals =
+            [Refusal::NotRegistered, Refusal::NoTicket, Refusal::BlockTooLong, Refusal::Stopping, Refusal::NoSuchBytes];
+        for refusal in refusals {
+            let code = status_of(refusal).code();
+            assert!((1..=10).contains(&code), "{refusal:?} is {code}");
+        }
+    }
+}

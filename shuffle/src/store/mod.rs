@@ -58,10 +58,6 @@ pub struct StoreConfig {
     pub capacity_bytes: u64,
     /// From this share of the capacity on, memory is written to disk.
     pub flush_above_percent: u64,
-    /// A partition with more bytes than this is huge,
-    pub huge_partition_bytes: u64,
-    /// and has at most this share of the capacity in memory before its senders wait.
-    pub huge_partition_percent: u64,
     /// How long an application lives without a sign.
     pub silent_us_max: u64,
     pub tickets: TicketsConfig,
@@ -72,8 +68,6 @@ impl StoreConfig {
         StoreConfig {
             capacity_bytes,
             flush_above_percent: 60,
-            huge_partition_bytes: 20 << 30,
-            huge_partition_percent: 20,
             silent_us_max: 120_000_000,
             tickets: TicketsConfig::default(),
         }

@@ -10,7 +10,7 @@ use super::status::StatusCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
     pub request_id: i64,
-    /// In the client's words already, see [`StatusCode::for_version`].
+    /// One that every client reads, see `status`.
     pub status: StatusCode,
     pub message: &'a str,
 }
