@@ -42,6 +42,14 @@ async fn client(service: &Shuffle) -> ShuffleServerClient<Channel> {
     ShuffleServerClient::new(channel(service).await)
 }
 
+/// A client of a service that knows the application.
+async fn registered(service: &Shuffle) -> ShuffleServerClient<Channel> {
+    let mut client = client(service).await;
+    let register = ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() };
+    client.register_shuffle(register).await.unwrap();
+    client
+}
+
 fn bytes_of(block: i64) -> Vec<u8> {
     (0..1000 + block * 7).map(|place| (place * 31 + block) as u8).collect()
 }
@@ -123,11 +131,7 @@ fn a_stop_in_order_keeps_blocks_and_reports() {
     let directory = directory("stop-in-order");
     run(async {
         let service = start(&directory);
-        let mut first = client(&service).await;
-        first
-            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
-            .await
-            .unwrap();
+        let mut first = registered(&service).await;
         push(&mut first, 0..50).await;
         assert_eq!((in_memory(&mut first).await, on_disk(&mut first).await.len()), (50, 0));
         service.stop().unwrap();
@@ -179,11 +183,7 @@ fn s6_what_a_kill_took_is_unknown_and_not_empty() {
     let directory = directory("kill");
     run(async {
         let service = start(&directory);
-        let mut first = client(&service).await;
-        first
-            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
-            .await
-            .unwrap();
+        let mut first = registered(&service).await;
         push(&mut first, 0..5).await;
         service.stop().unwrap();
         let service = start(&directory);
@@ -283,11 +283,7 @@ fn s8_a_block_with_a_wrong_checksum_is_refused_at_the_door() {
     let directory = directory("checksum");
     run(async {
         let service = start(&directory);
-        let mut client = client(&service).await;
-        client
-            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
-            .await
-            .unwrap();
+        let mut client = registered(&service).await;
         let data = vec![5; 100_000];
         let crc = i64::from(crc32fast::hash(&data));
         let mut stream = netty(&service);
@@ -315,11 +311,7 @@ fn what_is_no_frame_ends_its_connection_and_no_other() {
     let directory = directory("malformed");
     run(async {
         let service = start(&directory);
-        let mut client = client(&service).await;
-        client
-            .register_shuffle(ShuffleRegisterRequest { app_id: APPLICATION.to_owned(), ..Default::default() })
-            .await
-            .unwrap();
+        registered(&service).await;
         let huge =
             |content: i32, kind: u8, body: i32| [&content.to_be_bytes()[..], &[kind], &body.to_be_bytes()].concat();
         let tls = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc];

@@ -31,7 +31,9 @@ impl Shape {
     fn blocks_per_cell(&self) -> u64 {
         let mean = (u64::from(*self.block_bytes.start()) + u64::from(*self.block_bytes.end())) / 2;
         let cells = u64::from(self.maps) * u64::from(self.reduces);
-        (self.total_bytes / (mean * cells).max(1)).max(1)
+        let layer = (mean * cells).max(1);
+        // The nearest to what was asked for.
+        ((self.total_bytes + layer / 2) / layer).max(1)
     }
 }
 

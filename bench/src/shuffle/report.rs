@@ -128,16 +128,21 @@ impl Report {
         }
     }
 
+    /// One application pushed while the other read: what either cost cannot be told apart.
+    pub(crate) fn overlapping(self) -> Report {
+        Report { push_cpu_s_per_gb: None, ..self }
+    }
+
     pub(crate) fn beside(mut self, floor: &Row, against: Against) -> Report {
         let measured = match against {
-            Against::Push => Some(self.push_mb_per_s),
-            Against::Memory => self.memory_mb_per_s,
-            Against::Disk => self.disk_mb_per_s,
+            Against::Push => self.push_mb_per_s,
+            // Not the rates by tier: those count only the time that connections spent in theirs.
+            Against::Memory | Against::Disk => self.read_mb_per_s,
         };
         let floor_mb_per_s = floor.figures.mb_per_s;
         self.floor = Some(floor.name.clone());
         self.floor_mb_per_s = Some(floor_mb_per_s);
-        self.percent_of_floor = measured.filter(|_| floor_mb_per_s > 0.0).map(|own| 100.0 * own / floor_mb_per_s);
+        self.percent_of_floor = (floor_mb_per_s > 0.0).then(|| 100.0 * measured / floor_mb_per_s);
         self
     }
 

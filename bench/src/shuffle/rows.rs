@@ -62,6 +62,7 @@ const fn large(row: &'static str, transport: Option<Transport>) -> Plan {
 
 fn plans(name: Name) -> Vec<Plan> {
     let pressed = |row, total_mib| Plan {
+        maps: 8,
         total_mib,
         memory: "1GiB",
         against: None,
@@ -111,6 +112,9 @@ impl Plan {
         let floor: Option<(Row, Against)> = floor.map_err(|error: anyhow::Error| error.context("the floor"))?;
         let report = on_server(&args, |target| job(target, self.row, &args.shape(), args.manner(), self.course));
         let mut report = report.with_context(|| format!("row {}", self.row))?;
+        if matches!(self.course, Course::Overlapping) {
+            report = report.overlapping();
+        }
         if let Some((floor, against)) = floor {
             report = report.beside(&floor, against);
         }
