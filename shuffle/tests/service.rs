@@ -370,9 +370,7 @@ fn admin_http_shows_what_a_client_sent() {
     let directory = directory("admin");
     run(async {
         let service = start(&directory);
-        let mut server = client(&service).await;
-        let app_id = APPLICATION.to_owned();
-        server.register_shuffle(ShuffleRegisterRequest { app_id, ..Default::default() }).await.unwrap();
+        let mut server = registered(&service).await;
         push(&mut server, 0..10).await;
         assert_eq!(page(&service, "/ready"), "{\"ready\":true,\"reasons\":[]}\n");
         assert_eq!((figure(&service, "received_blocks_total"), figure(&service, "blocks_held")), (10, 10));
@@ -392,9 +390,7 @@ fn a_shard_that_leaves_serves_what_it_has_and_takes_nothing_new() {
     let directory = directory("decommission");
     run(async {
         let service = start(&directory);
-        let mut server = client(&service).await;
-        let app_id = APPLICATION.to_owned();
-        server.register_shuffle(ShuffleRegisterRequest { app_id, ..Default::default() }).await.unwrap();
+        let mut server = registered(&service).await;
         push(&mut server, 0..10).await;
         let mut internal = ShuffleServerInternalClient::new(channel(&service).await);
         assert_eq!(internal.decommission(DecommissionRequest {}).await.unwrap().into_inner().status, 0);

@@ -171,15 +171,19 @@ impl Connection {
         self.window.consume(HEADER_BYTES);
         match header.frame_type {
             FrameType::SendShuffleData => {
-                self.window.move_to(self.shard.work_memory(WINDOW_BYTES).await);
+                // Who holds a large window never waits for another.
+                if self.window.capacity() < WINDOW_BYTES {
+                    self.window.move_to(self.shard.work_memory(WINDOW_BYTES).await);
+                }
                 self.blocks(header.content_bytes).await?;
             }
             frame_type => self.request(frame_type, header.content_bytes as usize).await?,
         }
         self.window.is_amid_frame = false;
         // What follows may have come along: then the next frame finds the large window.
-        if let Some(small) = self.shard.work_memory_now(IDLE_WINDOW_BYTES)
+        if self.window.capacity() > IDLE_WINDOW_BYTES
             && self.window.bytes().len() <= IDLE_WINDOW_BYTES
+            && let Some(small) = self.shard.work_memory_now(IDLE_WINDOW_BYTES)
         {
             self.window.move_to(small);
         }

@@ -51,6 +51,11 @@ impl Window {
         self.unused.start = (self.unused.start + count).min(self.unused.end);
     }
 
+    /// What it can hold.
+    pub(crate) fn capacity(&self) -> usize {
+        self.lease.as_ref().map_or(0, |lease| lease.len())
+    }
+
     /// Goes on with other memory, in which what is there fits.
     pub(crate) fn move_to(&mut self, mut lease: Lease) {
         let bytes = self.bytes();
